@@ -1,0 +1,1 @@
+"""What the functions share: models, the pure core, schemas, ports, services and adapters."""

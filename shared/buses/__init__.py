@@ -1,0 +1,1 @@
+"""Message buses: one file per provider."""

@@ -1,0 +1,1 @@
+"""Pure functions: every decision Baton takes. No I/O, no clock, no randomness."""

@@ -1,0 +1,1 @@
+"""Fleets: one file per provider."""

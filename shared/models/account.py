@@ -1,0 +1,110 @@
+"""Who pays, who may, and what may be asked for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """What somebody may do; each includes the next."""
+
+    OWNER = "owner"
+    ADMINISTRATOR = "admin"
+    USER = "user"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Principal:
+    """Who is calling: taken from the token, never from a body."""
+
+    account_id: str
+    user_id: str
+    role: Role
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """A studio. Units: `max_instances` caps attempts in flight, 0 means none may start."""
+
+    account_id: str
+    name: str
+    max_instances: int = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """A show."""
+
+    name: str
+    is_active: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class User:
+    """Somebody who signs in with a browser; `projects` limits a plain user, empty means all."""
+
+    user_id: str
+    email: str
+    role: Role
+    projects: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiKey:
+    """A client's credentials; the secret itself is never stored."""
+
+    client_id: str
+    account_id: str
+    user_id: str
+    role: Role
+    secret_hash: str
+    created_at: datetime
+    revoked_at: datetime | None = None
+    used_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstanceType:
+    """A machine that can be asked for. Units: prices are micro-dollars a minute.
+
+    `machine_type` is the provider's own name; `name` is what the clients send.
+    """
+
+    name: str
+    machine_type: str
+    cores: int
+    memory_gib: float
+    operating_system: str
+    description: str
+    price_micros_per_minute: int
+    preemptible_micros_per_minute: int
+    gpu: Mapping[str, object] | None = None
+    categories: tuple[Mapping[str, object], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variable:
+    """One environment variable of a package. `merge_policy`: append, prepend or exclusive."""
+
+    name: str
+    value: str
+    merge_policy: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Package:
+    """Software on the nodes; `plugins` are package ids of what runs inside it."""
+
+    package_id: str
+    product: str
+    platform: str
+    major_version: str = ""
+    minor_version: str = ""
+    release_version: str = ""
+    build_version: str = ""
+    plugin_host_product: str = ""
+    plugin_host_version: str = ""
+    plugins: tuple[str, ...] = ()
+    environment: tuple[Variable, ...] = field(default=())
+    path: str = ""

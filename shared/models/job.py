@@ -1,0 +1,190 @@
+"""A job: one submission."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
+
+from shared.models.task import TASKS_PER_PAGE, TaskStatus, WaitingFor
+
+
+class JobRef(NamedTuple):
+    """Where a job is: no job is ever named without its account."""
+
+    account_id: str
+    job_id: str
+
+
+class TaskRef(NamedTuple):
+    """Where a task is."""
+
+    account_id: str
+    job_id: str
+    task_id: str
+
+    @property
+    def job(self) -> JobRef:
+        """The job it belongs to."""
+        return JobRef(self.account_id, self.job_id)
+
+
+class AttemptRef(NamedTuple):
+    """Where an attempt is."""
+
+    account_id: str
+    job_id: str
+    task_id: str
+    number: int
+
+    @property
+    def task(self) -> TaskRef:
+        """The task it tries."""
+        return TaskRef(self.account_id, self.job_id, self.task_id)
+
+    @property
+    def attempt_id(self) -> str:
+        """The one name of this attempt everywhere: the scheduler's idempotency key, the ledger's key, object names."""
+        return f"{self.account_id}-{self.job_id}-{self.task_id}-{self.number}"
+
+    @classmethod
+    def parse(cls, attempt_id: str) -> "AttemptRef":
+        """Read an attempt id back. Raises: ValueError when it is none."""
+        account_id, job_id, task_id, number = attempt_id.rsplit("-", 3)
+        return cls(account_id, job_id, task_id, int(number))
+
+
+class JobStatus(StrEnum):
+    """Where a job is; docs/states.md draws the way from one to the next."""
+
+    UPLOAD_PENDING = "upload_pending"
+    UPLOADING = "uploading"
+    SYNC_PENDING = "sync_pending"
+    SYNCING = "syncing"
+    SYNC_FAILED = "sync_failed"
+    PENDING = "pending"
+    HOLDING = "holding"
+    RUNNING = "running"
+    SUCCESS = "success"
+    DOWNLOADED = "downloaded"
+    FAILED = "failed"
+    PREEMPTED = "preempted"
+    KILLED = "killed"
+
+
+JOB_ENDED = frozenset(
+    {
+        JobStatus.SUCCESS,
+        JobStatus.DOWNLOADED,
+        JobStatus.FAILED,
+        JobStatus.PREEMPTED,
+        JobStatus.KILLED,
+    }
+)
+
+
+class Command(StrEnum):
+    """What people may order for a job or a task."""
+
+    HOLD = "hold"
+    UNHOLD = "unhold"
+    KILL = "kill"
+    RETRY = "retry"  # everything that has not succeeded
+    RETRY_ALL = "retry_all"
+    RETRY_FAILED = "retry_failed"
+    RETRY_PREEMPTED = "retry_preempted"
+    RELEASE = "release"  # the scouts have succeeded; only the server orders this one
+
+
+class Fence(StrEnum):
+    """What the last command on the whole job means for every claim, at once."""
+
+    OPEN = "open"
+    HELD = "held"
+    KILLED = "killed"
+
+
+class SyncState(StrEnum):
+    """How far the inputs are on their way to where the job will run."""
+
+    PENDING = "pending"
+    SYNCING = "syncing"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sync:
+    """Progress of making the inputs ready; counts are distinct files."""
+
+    state: SyncState
+    done_count: int = 0
+    total_count: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """A run of pages in the job's payload object: bytes `start` to `end` (exclusive), JSON lines, one task each."""
+
+    first_page: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One submission's header, status and sums.
+
+    `command_seq` counts the commands on the whole job; a page has carried them out when its own `command_seq` is equal.
+    """
+
+    account_id: str
+    job_id: str
+    title: str
+    project: str
+    owner: str
+    created_at: datetime
+    task_count: int
+    instance_type: str
+    is_preemptible: bool
+    price_micros_per_minute: int
+    memory_mib: int
+    output_path: str
+    priority: int = 5
+    max_instances: int = 0
+    preempted_retries: int = 0
+    scout_task_ids: tuple[str, ...] = ()
+    scouts_pending: bool = False
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    notify_emails: tuple[str, ...] = ()
+    location: str = ""
+    blocks: tuple[Block, ...] = ()
+    status: JobStatus = JobStatus.PENDING
+    fence: Fence = Fence.OPEN
+    command: Command | None = None
+    command_seq: int = 0
+    orchestrator_id: str = ""
+    sync: Sync = field(default_factory=lambda: Sync(state=SyncState.DONE))
+    waiting_for: WaitingFor | None = None
+    waiting_note: str = ""
+    counts: Mapping[TaskStatus, int] = field(default_factory=dict)
+    cost_micros: int = 0
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    settled_at: datetime | None = None
+
+    @property
+    def ref(self) -> JobRef:
+        """Where it is."""
+        return JobRef(self.account_id, self.job_id)
+
+    @property
+    def page_count(self) -> int:
+        """How many pages its tasks fill."""
+        return -(-self.task_count // TASKS_PER_PAGE)
+
+    @property
+    def is_ended(self) -> bool:
+        """Tell whether nothing of it waits or runs any more."""
+        return self.status in JOB_ENDED

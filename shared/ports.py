@@ -1,0 +1,376 @@
+"""What the services need from outside. Each docstring is the contract that the conformance suites test on every implementation."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from shared.models.account import Account, ApiKey, InstanceType, Package, Project, User
+from shared.models.farm import (
+    Decision,
+    FleetInstance,
+    FleetProblem,
+    Node,
+    Orchestrator,
+    Placement,
+    PoolKey,
+    Shape,
+    StockOut,
+)
+from shared.models.job import AttemptRef, Job, JobRef, TaskRef
+from shared.models.money import LedgerEntry
+from shared.models.task import Page, PageChange, PageSummary, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskChange:
+    """A task as it shall be, and what else goes into the same commit."""
+
+    task: Task
+    page: PageChange
+    ledger: LedgerEntry | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Applied:
+    """What a committed change left behind. `open_count` is how many tasks of the page have not ended."""
+
+    task: Task
+    open_count: int
+
+
+class JobStore(Protocol):
+    """Jobs, pages, tasks and the ledger."""
+
+    def allocate_job_id(self, account_id: str) -> str:
+        """Return an id no job of the account has or had: digits, at least five."""
+        ...
+
+    def claim_submission(self, account_id: str, digest: str, job_id: str, now: datetime) -> str:
+        """Remember that the body with this digest becomes `job_id`; within 30 s the same digest returns the first one's id."""
+        ...
+
+    def create_job(self, job: Job) -> bool:
+        """Store a new job and put it on the account's active list, in one commit; False when it is there already."""
+        ...
+
+    def job(self, ref: JobRef) -> Job:
+        """Return a job. Raises: NotFound."""
+        ...
+
+    def jobs(self, refs: Iterable[JobRef]) -> list[Job]:
+        """Return those of the jobs that exist."""
+        ...
+
+    def change_job(self, ref: JobRef, change: Callable[[Job], Job]) -> Job:
+        """Replace a job by `change(job)`, only what differs is written. `change` may run several times.
+
+        Raises: NotFound; Contended; whatever `change` raises.
+        """
+        ...
+
+    def add_page(self, ref: JobRef, number: int, tasks: Sequence[Task]) -> bool:
+        """Create a page and its tasks in one commit; False when the page is there already."""
+        ...
+
+    def page(self, ref: JobRef, number: int) -> Page:
+        """Return a whole page. Raises: NotFound."""
+        ...
+
+    def page_summaries(self, job: Job) -> list[PageSummary]:
+        """Return the figures of those pages that exist, in order."""
+        ...
+
+    def place(self, ref: JobRef, page: Page, task_ids: Sequence[str]) -> bool:
+        """Note that the present attempts of these tasks are given to the scheduler; False when the page has changed since it was read."""
+        ...
+
+    def task(self, ref: TaskRef) -> Task:
+        """Return a task. Raises: NotFound."""
+        ...
+
+    def tasks(self, ref: JobRef, task_ids: Iterable[str]) -> list[Task]:
+        """Return those of the tasks that exist, in the order asked."""
+        ...
+
+    def change_task(
+        self, ref: TaskRef, decide: Callable[[Task, Job], TaskChange | None]
+    ) -> Applied | None:
+        """Change one task, its page and the ledger in one commit; None when `decide` returns None.
+
+        `decide` sees the job as it was read beside the task; only the task is guarded. It may run several times.
+        Raises: NotFound; Contended; whatever `decide` raises.
+        """
+        ...
+
+    def change_page(
+        self,
+        ref: JobRef,
+        number: int,
+        decide: Callable[[Page, Job, Sequence[Task]], Sequence[TaskChange]],
+        command_seq: int,
+    ) -> Page:
+        """Change many tasks of one page in one commit and mark the page as having carried out `command_seq`.
+
+        The page is guarded too. Raises: NotFound; Contended; whatever `decide` raises.
+        """
+        ...
+
+    def ledger(self, account_id: str, date: str) -> list[LedgerEntry]:
+        """Return the entries of one UTC day."""
+        ...
+
+    def save_day(self, account_id: str, date: str, totals: Mapping[str, Any]) -> None:
+        """Store the sums of one day, replacing what was there."""
+        ...
+
+    def touch(self, attempt: AttemptRef, now: datetime, memory_peak_mib: int) -> None:
+        """Note that the live attempt was alive; an old attempt changes nothing."""
+        ...
+
+
+class AdmissionStore(Protocol):
+    """The account's active jobs, and the lease that makes admission single-flight."""
+
+    def begin(self, account_id: str, now: datetime) -> list[str] | None:
+        """Take the lease and return the ids of the active jobs; None when another holds it, who will then run again."""
+        ...
+
+    def finish(self, account_id: str, *, has_backlog: bool, ended_job_ids: Sequence[str]) -> bool:
+        """Give the lease back and strike ended jobs off; False when somebody asked for another round meanwhile."""
+        ...
+
+    def has_backlog(self, account_id: str) -> bool:
+        """Tell whether the last round left ready tasks waiting for a limit."""
+        ...
+
+    def accounts(self) -> list[str]:
+        """Return the ids of all accounts."""
+        ...
+
+    def active_job_ids(self, account_id: str) -> list[str]:
+        """Return the ids of the active jobs."""
+        ...
+
+
+class AccountStore(Protocol):
+    """Accounts, projects, users, keys."""
+
+    def account(self, account_id: str) -> Account:
+        """Raises: NotFound."""
+        ...
+
+    def save_account(self, account: Account) -> None: ...
+
+    def projects(self, account_id: str) -> list[Project]:
+        """Return all projects, by name."""
+        ...
+
+    def save_project(self, account_id: str, project: Project) -> None: ...
+
+    def user(self, account_id: str, user_id: str) -> User:
+        """Raises: NotFound."""
+        ...
+
+    def save_user(self, account_id: str, user: User) -> None: ...
+
+    def api_key(self, client_id: str) -> ApiKey:
+        """Return a key by its public id, of whichever account. Raises: NotFound."""
+        ...
+
+    def save_api_key(self, key: ApiKey) -> None: ...
+
+    def touch_api_key(self, client_id: str, now: datetime) -> None:
+        """Note when a key was last used."""
+        ...
+
+
+class CatalogStore(Protocol):
+    """What can be asked for: the same for every account."""
+
+    def instance_types(self) -> list[InstanceType]:
+        """Return all, by name."""
+        ...
+
+    def packages(self) -> list[Package]:
+        """Return all, by id."""
+        ...
+
+    def save(self, instance_types: Sequence[InstanceType], packages: Sequence[Package]) -> None:
+        """Replace the catalogue."""
+        ...
+
+
+class TransferStore(Protocol):
+    """Work of up- and downloaders."""
+
+    def record_download(
+        self, account_id: str, download_id: str, fields: Mapping[str, Any]
+    ) -> None: ...
+
+    def save_multipart(
+        self, account_id: str, upload_id: str, fields: Mapping[str, Any]
+    ) -> None: ...
+
+    def multipart(self, account_id: str, upload_id: str) -> Mapping[str, Any]:
+        """Raises: NotFound."""
+        ...
+
+    def delete_multipart(self, account_id: str, upload_id: str) -> None: ...
+
+
+class OrchestratorStore(Protocol):
+    """Orchestrators, their pools, and every decision taken for them."""
+
+    def orchestrators(self) -> list[Orchestrator]: ...
+
+    def orchestrator(self, orchestrator_id: str) -> Orchestrator:
+        """Raises: NotFound."""
+        ...
+
+    def save_orchestrator(self, orchestrator: Orchestrator) -> None: ...
+
+    def save_stock_outs(self, orchestrator_id: str, stock_outs: Sequence[StockOut]) -> None: ...
+
+    def begin_tick(self, orchestrator_id: str, now: datetime) -> bool:
+        """Take the tick's lease; False when another tick runs, which will then run once more."""
+        ...
+
+    def finish_tick(self, orchestrator_id: str) -> bool:
+        """Give the lease back; False when somebody asked for another tick meanwhile."""
+        ...
+
+    def save_decisions(
+        self,
+        orchestrator_id: str,
+        decisions: Sequence[Decision],
+        pools: Mapping[PoolKey, Mapping[str, int]],
+        now: datetime,
+    ) -> None:
+        """Store what the pools are like now, and each decision with its facts and reason."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmittedAttempt:
+    """What a scheduler must start. Units: MiB; `environment` reaches the agent."""
+
+    ref: AttemptRef
+    shape: Shape
+    zones: Sequence[str]
+    cores: int
+    memory_mib: int
+    priority: int
+    environment: Mapping[str, str]
+
+
+class Scheduler(Protocol):
+    """Starts attempts on instances. Every call may be repeated safely; retries of its own are off."""
+
+    def submit(self, attempt: SubmittedAttempt) -> None:
+        """Queue an attempt under its id; the same id again changes nothing."""
+        ...
+
+    def cancel(self, attempt_id: str) -> None:
+        """Stop an attempt, with notice if it runs; quiet when it is gone."""
+        ...
+
+    def placements(self) -> list[Placement]:
+        """Return every attempt it still knows; ended ones may be missing after a while."""
+        ...
+
+    def nodes(self) -> list[Node]:
+        """Return every machine that registered and is not forgotten."""
+        ...
+
+    def set_eligible(self, node_id: str, is_eligible: bool) -> None:
+        """Let a machine take new attempts, or not; what runs goes on."""
+        ...
+
+    def forget(self, attempt_ids: Sequence[str]) -> None:
+        """Remove ended attempts from its books."""
+        ...
+
+
+class Fleet(Protocol):
+    """The instance groups of one orchestrator. Every call may be repeated safely."""
+
+    def grow(self, pool: PoolKey, names: Sequence[str]) -> None:
+        """Start machines under these names; names that exist stay one machine each.
+
+        Raises: OutOfCapacity, OverQuota, RateLimited, CloudError.
+        """
+        ...
+
+    def instances(self) -> list[FleetInstance]:
+        """Return all machines of all pools, oldest first."""
+        ...
+
+    def retire(self, pool: PoolKey, names: Sequence[str]) -> None:
+        """Delete exactly these machines; quiet for those that are gone."""
+        ...
+
+    def problems(self, since: datetime) -> list[FleetProblem]:
+        """Return what the provider could not do since then."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blob:
+    """An object in the store. `md5` is base64, None where the provider keeps none."""
+
+    name: str
+    size_bytes: int
+    md5: str | None
+
+
+class Blobs(Protocol):
+    """Object storage. Names are paths with forward slashes."""
+
+    def write(self, name: str, content: bytes, content_type: str) -> None:
+        """Store an object, replacing an older one."""
+        ...
+
+    def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
+        """Return the bytes from `start` to `end` (exclusive). Raises: NotFound."""
+        ...
+
+    def stat(self, names: Sequence[str]) -> dict[str, Blob]:
+        """Return what exists of these, many at once."""
+        ...
+
+    def url_to_read(self, name: str, lifetime_s: int) -> str:
+        """Return a signed GET URL that needs no header."""
+        ...
+
+    def url_to_write(self, name: str, lifetime_s: int, md5: str | None = None) -> str:
+        """Return a signed PUT URL; with `md5` the store demands that header and refuses other bytes."""
+        ...
+
+    def begin_parts(self, name: str) -> str:
+        """Start an upload in parts; returns its id."""
+        ...
+
+    def url_to_write_part(self, name: str, upload_id: str, part: int, lifetime_s: int) -> str:
+        """Return a signed PUT URL of one part, whose answer carries an ETag."""
+        ...
+
+    def complete_parts(self, name: str, upload_id: str, etags: Mapping[int, str]) -> Blob:
+        """Join the parts. Raises: NotFound (no such upload); InvalidRequest (parts do not match)."""
+        ...
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy inside the store, without the bytes coming here. Raises: NotFound."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Remove an object; quiet when it is gone."""
+        ...
+
+
+class Bus(Protocol):
+    """Messages to our own functions; at least once, in any order."""
+
+    def publish(self, topic: str, messages: Sequence[Mapping[str, Any]]) -> None:
+        """Send ids; returns when the bus has them. Raises: CloudError."""
+        ...

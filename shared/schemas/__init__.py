@@ -1,0 +1,1 @@
+"""Wire JSON to models and back (marshmallow)."""
