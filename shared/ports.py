@@ -129,15 +129,36 @@ class JobStore(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """The right to run one round of admission, and the account's active jobs as they were when it began."""
+
+    account_id: str
+    lease_id: str
+    job_ids: Sequence[str]
+
+
 class AdmissionStore(Protocol):
     """The account's active jobs, and the lease that makes admission single-flight."""
 
-    def begin(self, account_id: str, now: datetime) -> list[str] | None:
-        """Take the lease and return the ids of the active jobs; None when another holds it, who will then run again."""
+    def begin(self, account_id: str, now: datetime) -> Round | None:
+        """Take the lease; None when another holds it, who will then run once more."""
         ...
 
-    def finish(self, account_id: str, *, has_backlog: bool, ended_job_ids: Sequence[str]) -> bool:
-        """Give the lease back and strike ended jobs off; False when somebody asked for another round meanwhile."""
+    def finish(self, done: Round) -> bool:
+        """Give the lease back; False, and the lease is kept, when another round was asked for meanwhile."""
+        ...
+
+    def note_backlog(self, account_id: str, has_backlog: bool) -> None:
+        """Say whether ready tasks wait for a limit, so that the end of an attempt calls for another round."""
+        ...
+
+    def activate(self, ref: JobRef) -> None:
+        """Put a job on the active list."""
+        ...
+
+    def strike(self, account_id: str, job_ids: Sequence[str]) -> None:
+        """Take jobs off the active list."""
         ...
 
     def has_backlog(self, account_id: str) -> bool:

@@ -186,5 +186,5 @@ class Job:
 
     @property
     def is_ended(self) -> bool:
-        """Tell whether nothing of it waits or runs any more."""
-        return self.status in JOB_ENDED
+        """Tell whether nothing of it waits or runs any more; a killed job may still be on its way there."""
+        return self.ended_at is not None

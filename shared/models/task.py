@@ -127,7 +127,6 @@ class PageChange:
     after: TaskStatus
     attempt: int
     ended_count: int = 0
-    becomes_ready: bool = False
     cost_micros: int = 0
 
 
@@ -142,7 +141,6 @@ class PageSummary:
     counts: Mapping[TaskStatus, int]
     admitted_count: int
     ended_count: int
-    has_ready: bool
     cost_micros: int
     command_seq: int
 
@@ -150,6 +148,12 @@ class PageSummary:
     def in_flight_count(self) -> int:
         """Attempts at the scheduler or running."""
         return self.admitted_count - self.ended_count
+
+    @property
+    def ready_count(self) -> int:
+        """Tasks that wait to be given to a scheduler: pending ones less those already there."""
+        waiting_there = self.in_flight_count - self.counts.get(TaskStatus.RUNNING, 0)
+        return self.counts.get(TaskStatus.PENDING, 0) - waiting_there
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,109 @@
+"""A job's status and sums, from its pages."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from shared.models.job import Command, Fence, Job, JobStatus, SyncState
+from shared.models.task import ENDED, PageSummary, TaskStatus, WaitingFor
+
+_SYNC_STATUS: Mapping[SyncState, JobStatus] = {
+    SyncState.PENDING: JobStatus.SYNC_PENDING,
+    SyncState.SYNCING: JobStatus.SYNCING,
+    SyncState.FAILED: JobStatus.SYNC_FAILED,
+}
+
+# The first of these that any task of an ended job has is the job's own status.
+_VERDICTS: Sequence[tuple[TaskStatus, JobStatus]] = (
+    (TaskStatus.FAILED, JobStatus.FAILED),
+    (TaskStatus.KILLED, JobStatus.KILLED),
+    (TaskStatus.PREEMPTED, JobStatus.PREEMPTED),
+    (TaskStatus.SUCCESS, JobStatus.SUCCESS),
+    (TaskStatus.DOWNLOADED, JobStatus.DOWNLOADED),
+)
+
+
+def settled(job: Job, pages: Sequence[PageSummary], now: datetime) -> Job:
+    """Return the job with the sums of its pages, and the status that follows from them."""
+    counts: Counter[TaskStatus] = Counter()
+    for page in pages:
+        counts.update(page.counts)
+    counts = +counts
+    has_ended = sum(counts[status] for status in ENDED) == job.task_count
+    job = replace(
+        job,
+        counts=dict(counts),
+        cost_micros=sum(page.cost_micros for page in pages),
+        status=_status(job, counts, has_ended=has_ended),
+        settled_at=now,
+    )
+    if counts[TaskStatus.RUNNING] and job.started_at is None:
+        job = replace(job, started_at=now)
+    if has_ended:
+        return replace(job, ended_at=job.ended_at or now, waiting_for=None, waiting_note="")
+    return _with_reason(replace(job, ended_at=None), counts)
+
+
+def _status(job: Job, counts: Counter[TaskStatus], *, has_ended: bool) -> JobStatus:
+    if has_ended:
+        return next(verdict for status, verdict in _VERDICTS if counts[status])
+    if job.fence is Fence.KILLED:
+        return JobStatus.KILLED
+    if counts[TaskStatus.RUNNING]:
+        return JobStatus.RUNNING
+    if job.sync.state is not SyncState.DONE:
+        return _SYNC_STATUS[job.sync.state]
+    if counts[TaskStatus.PENDING] or counts.total() < job.task_count:
+        return JobStatus.PENDING
+    return JobStatus.HOLDING
+
+
+def _with_reason(job: Job, counts: Counter[TaskStatus]) -> Job:
+    """Give the reason that the job itself knows; those of limits and machines come from admission and autoscale."""
+    if job.status in (JobStatus.SYNC_PENDING, JobStatus.SYNCING, JobStatus.SYNC_FAILED):
+        note = job.sync.reason or f"{job.sync.done_count} of {job.sync.total_count} files are ready"
+        return replace(job, waiting_for=WaitingFor.SYNC, waiting_note=note)
+    if job.status is JobStatus.HOLDING and job.scouts_pending:
+        ready = "the other tasks start when all scouts have succeeded"
+        return replace(job, waiting_for=WaitingFor.SCOUT, waiting_note=ready)
+    if job.status is JobStatus.HOLDING:
+        return replace(job, waiting_for=WaitingFor.HOLD, waiting_note="held by a person")
+    if not counts[TaskStatus.PENDING] and counts.total() == job.task_count:
+        return replace(job, waiting_for=None, waiting_note="")
+    if job.waiting_for in (None, WaitingFor.SYNC, WaitingFor.SCOUT, WaitingFor.HOLD):
+        return replace(job, waiting_for=WaitingFor.ADMISSION, waiting_note="its turn is next")
+    return job
+
+
+def scouts_have_passed(job: Job, statuses: Mapping[str, TaskStatus]) -> bool:
+    """Tell whether every scout has succeeded; `statuses` holds those of the scouts."""
+    passed = (TaskStatus.SUCCESS, TaskStatus.DOWNLOADED)
+    return all(statuses.get(task_id) in passed for task_id in job.scout_task_ids)
+
+
+def unfinished_pages(job: Job, pages: Sequence[PageSummary]) -> list[int]:
+    """Return the pages that have not carried out the job's last command yet."""
+    if job.command is None:
+        return []
+    return [page.number for page in pages if page.command_seq < job.command_seq]
+
+
+def missing_pages(job: Job, pages: Sequence[PageSummary]) -> list[int]:
+    """Return the pages that have not been written yet."""
+    there = {page.number for page in pages}
+    return [number for number in range(job.page_count) if number not in there]
+
+
+def ordered(job: Job, order: Command, fence: Fence) -> Job:
+    """Return the job with a command on the whole of it: one write, which fences every claim at once."""
+    status = JobStatus.KILLED if fence is Fence.KILLED and not job.is_ended else job.status
+    scouts = job.scouts_pending and order not in (Command.UNHOLD, Command.RELEASE, Command.KILL)
+    return replace(
+        job,
+        command=order,
+        command_seq=job.command_seq + 1,
+        fence=fence,
+        status=status,
+        scouts_pending=scouts,
+    )
