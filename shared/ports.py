@@ -5,7 +5,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from shared.models.account import Account, ApiKey, InstanceType, Package, Project, User
+from shared.models.account import (
+    Account,
+    ApiKey,
+    InstanceType,
+    Package,
+    Principal,
+    Project,
+    Role,
+    User,
+)
 from shared.models.farm import (
     Decision,
     FleetInstance,
@@ -29,6 +38,14 @@ class TaskChange:
     task: Task
     page: PageChange
     ledger: LedgerEntry | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageDecision:
+    """What one commit does to the tasks of a page, and the last command on the job that the page has then carried out."""
+
+    changes: Sequence[TaskChange]
+    command_seq: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +86,7 @@ class JobStore(Protocol):
         """
         ...
 
-    def add_page(self, ref: JobRef, number: int, tasks: Sequence[Task]) -> bool:
+    def add_page(self, job: Job, number: int, tasks: Sequence[Task]) -> bool:
         """Create a page and its tasks in one commit; False when the page is there already."""
         ...
 
@@ -81,7 +98,7 @@ class JobStore(Protocol):
         """Return the figures of those pages that exist, in order."""
         ...
 
-    def place(self, ref: JobRef, page: Page, task_ids: Sequence[str]) -> bool:
+    def place(self, ref: JobRef, page: Page, task_ids: Sequence[str], now: datetime) -> bool:
         """Note that the present attempts of these tasks are given to the scheduler; False when the page has changed since it was read."""
         ...
 
@@ -107,13 +124,24 @@ class JobStore(Protocol):
         self,
         ref: JobRef,
         number: int,
-        decide: Callable[[Page, Job, Sequence[Task]], Sequence[TaskChange]],
-        command_seq: int,
+        decide: Callable[[Page, Job, Sequence[Task]], PageDecision],
     ) -> Page:
-        """Change many tasks of one page in one commit and mark the page as having carried out `command_seq`.
+        """Change many tasks of one page in one commit.
 
-        The page is guarded too. Raises: NotFound; Contended; whatever `decide` raises.
+        The page is guarded as well as the tasks. Returns the page as it was. Raises: NotFound; Contended; whatever `decide` raises.
         """
+        ...
+
+    def jobs_between(self, account_id: str, above: str, below: str) -> list[Job]:
+        """Return at most 500 jobs whose ids lie strictly between two, in order; an empty bound is none."""
+        ...
+
+    def task_and_job(self, ref: TaskRef) -> tuple[Task, Job]:
+        """Return a task and its job as they are now. Raises: NotFound."""
+        ...
+
+    def job_ledger(self, ref: JobRef, attempts: Iterable[AttemptRef]) -> list[LedgerEntry]:
+        """Return those entries of these attempts that exist."""
         ...
 
     def ledger(self, account_id: str, date: str) -> list[LedgerEntry]:
@@ -128,6 +156,20 @@ class JobStore(Protocol):
         """Note that the live attempt was alive; an old attempt changes nothing."""
         ...
 
+    def watch(self, ref: TaskRef, until: datetime) -> None:
+        """Note that somebody reads the task's log until then."""
+        ...
+
+    def add_log_lines(
+        self, attempt: AttemptRef, first_line: int, lines: Sequence[str], now: datetime
+    ) -> None:
+        """Store lines of a live log; the same first line again replaces them."""
+        ...
+
+    def log_lines(self, attempt: AttemptRef) -> list[str]:
+        """Return the lines stored of an attempt's log, in order."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
@@ -136,6 +178,7 @@ class Round:
     account_id: str
     lease_id: str
     job_ids: Sequence[str]
+    has_backlog: bool
 
 
 class AdmissionStore(Protocol):
@@ -181,7 +224,15 @@ class AccountStore(Protocol):
         """Raises: NotFound."""
         ...
 
+    def accounts(self) -> list[Account]:
+        """Return all, by id."""
+        ...
+
     def save_account(self, account: Account) -> None: ...
+
+    def project(self, account_id: str, name: str) -> Project:
+        """Raises: NotFound."""
+        ...
 
     def projects(self, account_id: str) -> list[Project]:
         """Return all projects, by name."""
@@ -238,6 +289,18 @@ class TransferStore(Protocol):
         ...
 
     def delete_multipart(self, account_id: str, upload_id: str) -> None: ...
+
+
+class Identity(Protocol):
+    """People who sign in with a browser."""
+
+    def verify(self, id_token: str) -> Principal:
+        """Return whom an ID token speaks for. Raises: Unauthenticated."""
+        ...
+
+    def save_user(self, account_id: str, email: str, role: Role, password: str | None) -> str:
+        """Let somebody sign in, or change what they may do; returns the user's id. Raises: Conflict when they belong to another account."""
+        ...
 
 
 class OrchestratorStore(Protocol):
@@ -323,16 +386,23 @@ class Fleet(Protocol):
         """
         ...
 
-    def instances(self) -> list[FleetInstance]:
-        """Return all machines of all pools, oldest first."""
+    def pools(self) -> list[PoolKey]:
+        """Return every pool that has, or may have, machines."""
+        ...
+
+    def instances(self, pool: PoolKey) -> list[FleetInstance]:
+        """Return all machines of a pool, those it could not start yet and those on their way out too, oldest first.
+
+        Raises: CloudError; a pool that does not exist has none.
+        """
         ...
 
     def retire(self, pool: PoolKey, names: Sequence[str]) -> None:
         """Delete exactly these machines; quiet for those that are gone."""
         ...
 
-    def problems(self, since: datetime) -> list[FleetProblem]:
-        """Return what the provider could not do since then."""
+    def problems(self, pool: PoolKey, since: datetime) -> list[FleetProblem]:
+        """Return what the provider could not do for a pool since then, oldest first."""
         ...
 
 
@@ -395,3 +465,22 @@ class Bus(Protocol):
     def publish(self, topic: str, messages: Sequence[Mapping[str, Any]]) -> None:
         """Send ids; returns when the bus has them. Raises: CloudError."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ports:
+    """All that the services of dispatch need, made once by `wiring`.
+
+    `schedulers` gives an orchestrator's scheduler, `attempt_token` the token that an agent will carry, `agent_url` where agents call.
+    """
+
+    jobs: JobStore
+    admission: AdmissionStore
+    accounts: AccountStore
+    orchestrators: OrchestratorStore
+    blobs: Blobs
+    bus: Bus
+    schedulers: Callable[[Orchestrator], Scheduler]
+    attempt_token: Callable[[AttemptRef], str]
+    agent_url: str
+    now: Callable[[], datetime]

@@ -13,6 +13,7 @@ class Turn:
     """How many attempts of a job may start now, and what the rest of it waits for."""
 
     job: Job
+    ready_count: int
     quota: int
     waiting_for: WaitingFor
     note: str
@@ -44,7 +45,15 @@ def turns(
                 quota, note = room, f"the job runs {job.max_instances} instances at most"
         quota = min(quota, ready_count)
         left -= quota
-        result.append(Turn(job=job, quota=quota, waiting_for=WaitingFor.LIMIT, note=note))
+        result.append(
+            Turn(
+                job=job,
+                ready_count=ready_count,
+                quota=quota,
+                waiting_for=WaitingFor.LIMIT,
+                note=note,
+            )
+        )
     return result
 
 

@@ -15,6 +15,9 @@ from shared.models.task import ENDED, Attempt, Outcome, PageChange, Task, TaskSt
 
 T = TaskStatus
 
+# So many attempts may come to nothing before an agent ever claims one; then something is wrong with the task's machine or image.
+UNCLAIMED_ATTEMPTS = 20
+
 # An attempt that is lost through nobody's fault is tried again this often, whatever the job's own policy.
 LOST_RETRIES = 5
 
@@ -132,7 +135,9 @@ def withdraw(task: Task, number: int) -> Moved | None:
     """Take back an attempt that was given to the scheduler and will never be claimed; None when it is not waiting any more."""
     if task.attempt != number or task.status is not T.PENDING:
         return None
-    return _move(task, T.PENDING, attempt=number + 1, withdrawn=True)
+    is_hopeless = number - len(task.attempts) >= UNCLAIMED_ATTEMPTS
+    after = T.FAILED if is_hopeless else T.PENDING
+    return _move(task, after, attempt=number + 1, withdrawn=True)
 
 
 def command(task: Task, order: Command, *, is_placed: bool, now: datetime) -> Moved | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -24,11 +24,15 @@ class Shape(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class StockOut:
-    """A zone that had no such machine: no growth there until `until`."""
+    """A pool that could not grow: no growth there until `until`. Kept a while longer, for `pause_s` doubles when it happens again.
+
+    Shapes: `reason` is a ProblemCode.
+    """
 
     pool: PoolKey
     until: datetime
     reason: str
+    pause_s: int = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +40,8 @@ class Orchestrator:
     """One place that runs attempts: a scheduler with a fleet, in one region.
 
     Shapes: `zones` maps each zone to whether an operator has it switched on. `scheduler_address` is the base URL of the
-    scheduler's API; `project` the provider's project of the fleet.
+    scheduler's API; `project` the provider's project of the fleet. `tick_s` is how often a tick comes by itself;
+    `max_per_pool` what the provider lets one group hold. `instance_types` empty means any.
     """
 
     orchestrator_id: str
@@ -51,13 +56,19 @@ class Orchestrator:
     boot_s: int = 60
     idle_s: int = 60
     max_instances: int = 1000
+    max_per_pool: int = 1000
     max_grow_per_tick: int = 100
+    tick_s: int = 60
     stock_outs: tuple[StockOut, ...] = field(default=())
 
     @property
     def enabled_zones(self) -> list[str]:
         """The zones that may take new work, in order of name."""
         return sorted(zone for zone, enabled in self.zones.items() if enabled and self.is_enabled)
+
+    def offers(self, instance_type: str) -> bool:
+        """Tell whether it can start machines of this type at all."""
+        return not self.instance_types or instance_type in self.instance_types
 
 
 class InstanceStatus(StrEnum):
@@ -71,25 +82,41 @@ class InstanceStatus(StrEnum):
     DEAD = "dead"  # registered once, silent now
 
 
+class ProblemCode(StrEnum):
+    """The provider's troubles, in our words."""
+
+    STOCK_OUT = "stock_out"
+    QUOTA = "quota"
+    OTHER = "other"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Instance:
-    """One machine; its name is never used again."""
+    """One machine; its name is never used again.
+
+    Shapes: `idle_since` is set while nothing runs on it, draining or not; `free_in_s` is when its attempt is expected to end, None
+    when nobody knows; `problem` is why the provider could not start it yet.
+    """
 
     name: str
     pool: PoolKey
     status: InstanceStatus
     created_at: datetime
     idle_since: datetime | None = None
+    free_in_s: float | None = None
+    problem: ProblemCode | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class FleetInstance:
-    """A machine as the provider lists it."""
+    """A machine as the provider lists it. `is_stopped`: it ran and does not any more; `problem`: it could not be started yet."""
 
     name: str
     pool: PoolKey
-    is_retiring: bool
-    problem: str = ""
+    created_at: datetime
+    is_retiring: bool = False
+    is_stopped: bool = False
+    problem: ProblemCode | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,10 +125,26 @@ class Node:
 
     name: str
     node_id: str
-    pool: PoolKey
+    zone: str
     is_up: bool
     is_eligible: bool
     attempt_ids: tuple[str, ...]
+
+
+def instance_name(now: datetime, token: str) -> str:
+    """Return a name for an instance to be started now; `token` tells it from all others of that second.
+
+    A name carries when it was given, because a provider lists no time for what it has not started yet.
+    """
+    return f"baton-{int(now.timestamp()):x}-{token}"
+
+
+def named_at(name: str) -> datetime:
+    """Return when `instance_name` gave this name. Raises: ValueError when it did not."""
+    prefix, stamp, _ = name.split("-", 2)
+    if prefix != "baton":
+        raise ValueError(f"{name!r} is not the name of an instance of ours")
+    return datetime.fromtimestamp(int(stamp, 16), UTC)
 
 
 class Stage(StrEnum):
@@ -115,13 +158,15 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """An attempt as the scheduler sees it."""
+    """An attempt as the scheduler sees it; the times are the scheduler's, as far as it knows them."""
 
     attempt_id: str
     shape: Shape
     stage: Stage
     instance: str = ""
     submitted_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,26 +174,19 @@ class FleetProblem:
     """Something the provider could not do for a pool lately, e.g. a stock-out."""
 
     pool: PoolKey
-    code: str
+    code: ProblemCode
     message: str
     at: datetime
 
 
-class ProblemCode(StrEnum):
-    """The provider's troubles, in our words."""
-
-    STOCK_OUT = "stock_out"
-    QUOTA = "quota"
-    OTHER = "other"
-
-
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What one tick wants for one pool, and why."""
+    """What one tick wants for one pool, and why: names of instances to start, to delete, to take out of use and to put back."""
 
     pool: PoolKey
     grow: tuple[str, ...] = ()
     retire: tuple[str, ...] = ()
     drain: tuple[str, ...] = ()
+    resume: tuple[str, ...] = ()
     reason: str = ""
     facts: Mapping[str, object] = field(default_factory=dict)

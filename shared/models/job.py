@@ -149,8 +149,9 @@ class Job:
     instance_type: str
     is_preemptible: bool
     price_micros_per_minute: int
-    memory_mib: int
     output_path: str
+    cores: int = 1
+    memory_mib: int = 0
     priority: int = 5
     max_instances: int = 0
     preempted_retries: int = 0

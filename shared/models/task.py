@@ -103,6 +103,7 @@ class Task:
     status: TaskStatus = TaskStatus.PENDING
     attempt: int = 1
     attempts: tuple[Attempt, ...] = ()
+    watched_until: datetime | None = None
 
     @property
     def live(self) -> Attempt | None:
@@ -143,6 +144,7 @@ class PageSummary:
     ended_count: int
     cost_micros: int
     command_seq: int
+    placed_at: datetime | None = None
 
     @property
     def in_flight_count(self) -> int:
@@ -163,8 +165,8 @@ class Page(PageSummary):
     Shapes: every mapping is keyed by task id; `placed` holds the attempt number last given to the scheduler.
     """
 
-    statuses: Mapping[str, TaskStatus]
-    attempts: Mapping[str, int]
+    statuses: Mapping[str, TaskStatus] = field(default_factory=dict)
+    attempts: Mapping[str, int] = field(default_factory=dict)
     placed: Mapping[str, int] = field(default_factory=dict)
     version: object = None
 

@@ -1,0 +1,230 @@
+"""The body of POST /jobs/ (docs/clients.md, section 4)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load, validate
+
+from shared.core.frames import Frames
+from shared.core.paths import node_path
+from shared.models.submission import Submission, SubmittedFile, SubmittedTask
+from shared.schemas.md5 import is_md5
+
+MAX_TASKS = 100_000
+MAX_FILES = 200_000
+MAX_SCOUTS = 10_000
+MAX_COMMAND_BYTES = 32 * 1024
+MAX_FRAMES_CHARACTERS = 8 * 1024
+# After this many complaints the rest of a list is not looked at: the answer must stay readable.
+MAX_COMPLAINTS = 20
+
+_NAMES = validate.Regexp(r"[^=\x00]+\Z", error="Must not be empty nor contain '='.")
+_TEXT = validate.ContainsNoneOf("\x00", error="Must not contain a null character.")
+
+
+class Tasks(fields.Field[tuple[SubmittedTask, ...]]):
+    """`tasks_data`. One tight loop: a job may have 100,000 of them."""
+
+    def _deserialize(
+        self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
+    ) -> tuple[SubmittedTask, ...]:
+        if not isinstance(value, list):
+            raise ValidationError("Not a valid list.")
+        if not 1 <= len(value) <= MAX_TASKS:
+            raise ValidationError(f"Must have 1 to {MAX_TASKS} tasks.")
+        tasks: list[SubmittedTask] = []
+        wrong: dict[int, object] = {}
+        checked: set[str] = set()
+        for index, each in enumerate(value):
+            try:
+                tasks.append(_task(each, checked))
+            except ValidationError as error:
+                wrong[index] = error.messages
+                if len(wrong) >= MAX_COMPLAINTS:
+                    break
+        if wrong:
+            raise ValidationError(wrong)
+        return tuple(tasks)
+
+
+def _task(found: Any, checked: set[str]) -> SubmittedTask:
+    if not isinstance(found, dict):
+        raise ValidationError("Must be an object with command and frames.")
+    command, frames = found.get("command"), found.get("frames")
+    if not isinstance(command, str) or not command.strip() or "\0" in command:
+        raise ValidationError({"command": ["Must be a command line."]})
+    if len(command) * 4 > MAX_COMMAND_BYTES and len(command.encode()) > MAX_COMMAND_BYTES:
+        raise ValidationError({"command": [f"Longer than {MAX_COMMAND_BYTES} bytes."]})
+    if not isinstance(frames, str):
+        raise ValidationError({"frames": ["Must be frames such as 1-10x2,20."]})
+    if frames not in checked:
+        _check_frames(frames)
+        checked.add(frames)
+    return SubmittedTask(command, frames)
+
+
+def _check_frames(frames: str) -> None:
+    if len(frames) > MAX_FRAMES_CHARACTERS:
+        raise ValidationError({"frames": [f"Longer than {MAX_FRAMES_CHARACTERS} characters."]})
+    try:
+        Frames.parse(frames)
+    except ValueError as error:
+        raise ValidationError({"frames": [f"{error}."]}) from error
+
+
+class Files(fields.Field[tuple[SubmittedFile, ...]]):
+    """`upload_files`. Only what a node needs is read; the artist's other file attributes are left alone."""
+
+    def _deserialize(
+        self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
+    ) -> tuple[SubmittedFile, ...]:
+        if not isinstance(value, list):
+            raise ValidationError("Not a valid list.")
+        if len(value) > MAX_FILES:
+            raise ValidationError(f"Must have at most {MAX_FILES} files.")
+        files: list[SubmittedFile] = []
+        wrong: dict[int, object] = {}
+        for index, each in enumerate(value):
+            try:
+                files.append(_file(each))
+            except ValidationError as error:
+                wrong[index] = error.messages
+                if len(wrong) >= MAX_COMPLAINTS:
+                    break
+        if wrong:
+            raise ValidationError(wrong)
+        return tuple(files)
+
+
+def _file(found: Any) -> SubmittedFile:
+    if not isinstance(found, dict):
+        raise ValidationError("Must be an object with destination, md5 and st_size.")
+    path, md5, size = found.get("destination"), found.get("md5"), found.get("st_size")
+    if not isinstance(path, str):
+        raise ValidationError({"destination": ["Must be a path."]})
+    try:
+        node_path(path)
+    except ValueError as error:
+        raise ValidationError({"destination": [f"{error}."]}) from error
+    if md5 is not None and not is_md5(md5):
+        raise ValidationError({"md5": ["Must be the base64 of an MD5."]})
+    if type(size) is not int or size < 0:
+        raise ValidationError({"st_size": ["Must be a number of bytes."]})
+    return SubmittedFile(path, md5, size, _is_executable(path, found.get("st_mode")))
+
+
+def _is_executable(path: str, mode: object) -> bool:
+    """Windows knows no such bit, and its artists send scripts to be run: there, everything may be."""
+    if not path.startswith("/") or path.startswith("//"):
+        return True
+    return type(mode) is int and bool(mode & 0o111)
+
+
+def _check_output_path(path: str) -> None:
+    try:
+        node_path(path)
+    except ValueError as error:
+        raise ValidationError(f"{error}.") from error
+
+
+class Emails(Schema):
+    """Clients wrap whatever the artist gave them, even nothing."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    emails = fields.List(fields.String(validate=validate.Length(1, 320)), allow_none=True)
+
+
+class RetryPolicy(Schema):
+    """What to do about one kind of end."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    max_retries = fields.Integer(strict=True, load_default=0, validate=validate.Range(0, 1000))
+
+
+class RetryPolicies(Schema):
+    """The clients know of preemption only."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    preempted = fields.Nested(RetryPolicy, load_default=dict)
+
+
+def _strings(max_length: int) -> Any:
+    return fields.Dict(
+        keys=fields.String(validate=_NAMES),
+        values=fields.String(validate=[_TEXT, validate.Length(0, max_length)]),
+        load_default=dict,
+        validate=validate.Length(0, 1000),
+    )
+
+
+class SubmissionSchema(Schema):
+    """Clients of all versions send the same 21 keys; what a later one adds is passed over."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    instance_type = fields.String(required=True, validate=validate.Length(1, 100))
+    project = fields.String(required=True, validate=validate.Length(1, 100))
+    tasks_data = Tasks(required=True)
+    output_path = fields.String(
+        required=True, validate=[validate.Length(1, 4096), _check_output_path]
+    )
+    autoretry_policy = fields.Nested(RetryPolicies, load_default=dict)
+    environment = _strings(32 * 1024)
+    job_title = fields.String(load_default="", validate=[_TEXT, validate.Length(0, 1000)])
+    local_upload = fields.Boolean(load_default=True)
+    location = fields.String(load_default="", validate=validate.Length(0, 200))
+    preemptible = fields.Boolean(load_default=False)
+    metadata = _strings(1024)
+    priority = fields.Integer(strict=True, load_default=5, validate=validate.Range(0, 1000))
+    scout_frames = fields.String(load_default="", validate=validate.Length(0, 100_000))
+    software_package_ids = fields.List(
+        fields.String(), load_default=list, validate=validate.Length(0, 100)
+    )
+    max_instances = fields.Integer(strict=True, load_default=0, validate=validate.Range(min=0))
+    owner = fields.String(load_default="", validate=[_TEXT, validate.Length(0, 200)])
+    notify = fields.Nested(Emails, load_default=dict, allow_none=True)
+    upload_files = Files(load_default=())
+
+    @post_load
+    def make(self, said: dict[str, Any], **_: Any) -> Submission:
+        """Return the model."""
+        return Submission(
+            project=said["project"],
+            instance_type=said["instance_type"],
+            output_path=said["output_path"],
+            tasks=said["tasks_data"],
+            title=said["job_title"],
+            owner=said["owner"],
+            location=said["location"],
+            is_preemptible=said["preemptible"],
+            priority=said["priority"],
+            max_instances=said["max_instances"],
+            preempted_retries=said["autoretry_policy"].get("preempted", {}).get("max_retries", 0),
+            scout_frames=_scouts(said["scout_frames"]),
+            package_ids=tuple(dict.fromkeys(said["software_package_ids"])),
+            environment=said["environment"],
+            metadata=said["metadata"],
+            notify_emails=tuple((said["notify"] or {}).get("emails") or ()),
+            is_uploaded_by_client=said["local_upload"],
+            files=said["upload_files"],
+        )
+
+
+def _scouts(spec: str) -> str:
+    """Check the scouts; a client without any may send nothing but separators."""
+    if not spec.strip(", \t"):
+        return ""
+    try:
+        count = sum(map(len, Frames.parse(spec).progressions))
+    except ValueError as error:
+        raise ValidationError(f"{error}.", "scout_frames") from error
+    if count > MAX_SCOUTS:
+        raise ValidationError(f"Must name at most {MAX_SCOUTS} frames.", "scout_frames")
+    return spec

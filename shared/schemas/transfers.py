@@ -1,0 +1,157 @@
+"""The bodies of uploads and downloads (docs/clients.md, sections 5 and 9)."""
+
+from typing import Any
+
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load, validate
+
+from shared.models.submission import (
+    CompletedUpload,
+    DownloadStatus,
+    OfferedFile,
+    UploadRequest,
+)
+from shared.schemas.md5 import is_md5
+
+MAX_OFFERED_FILES = 500
+MAX_FILE_BYTES = 5 * 1024**4
+
+
+def _check_md5(value: str) -> None:
+    if not is_md5(value):
+        raise ValidationError("Must be the base64 of an MD5.")
+
+
+class OfferedFileSchema(Schema):
+    """One file of get_upload_urls."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    path = fields.String(required=True, validate=validate.Length(1, 4096))
+    hash = fields.String(required=True, validate=_check_md5)
+    size = fields.Integer(required=True, strict=True, validate=validate.Range(0, MAX_FILE_BYTES))
+
+    @post_load
+    def make(self, said: dict[str, Any], **_: Any) -> OfferedFile:
+        """Return the model."""
+        return OfferedFile(said["path"], said["hash"], said["size"])
+
+
+class UploadRequestSchema(Schema):
+    """POST /api/v2/files/get_upload_urls."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    upload_files = fields.List(
+        fields.Nested(OfferedFileSchema),
+        required=True,
+        validate=validate.Length(0, MAX_OFFERED_FILES),
+    )
+    project = fields.String(load_default=None, allow_none=True)
+
+    @post_load
+    def make(self, said: dict[str, Any], **_: Any) -> UploadRequest:
+        """Return the model."""
+        return UploadRequest(files=tuple(said["upload_files"]), project=said["project"] or None)
+
+
+class PartSchema(Schema):
+    """One part of a completed upload."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    partNumber = fields.Integer(required=True, strict=True, validate=validate.Range(1, 10_000))  # noqa: N815  the wire's name
+    etag = fields.String(required=True, validate=validate.Length(1, 200))
+
+
+class CompletedUploadSchema(Schema):
+    """POST /api/v2/files/multipart/complete."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    uploadID = fields.String(required=True, validate=validate.Regexp(r"[0-9a-zA-Z_-]{1,100}\Z"))  # noqa: N815  the wire's name
+    hash = fields.String(required=True, validate=_check_md5)
+    completedParts = fields.List(  # noqa: N815  the wire's name
+        fields.Nested(PartSchema), required=True, validate=validate.Length(1, 10_000)
+    )
+
+    @post_load
+    def make(self, said: dict[str, Any], **_: Any) -> CompletedUpload:
+        """Return the model."""
+        etags = {part["partNumber"]: part["etag"] for part in said["completedParts"]}
+        return CompletedUpload(upload_id=said["uploadID"], md5=said["hash"], etags=etags)
+
+
+class DownloadsRequestSchema(Schema):
+    """POST /jobs/{jid}/downloads: which tasks, null for all."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    tids = fields.List(
+        fields.String(validate=validate.Regexp(r"[0-9]{1,9}\Z")),
+        load_default=None,
+        allow_none=True,
+        validate=validate.Length(0, 100_000),
+    )
+
+
+class DownloadStatusSchema(Schema):
+    """POST /downloads/status; how many bytes it says does not matter."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    download_id = fields.String(
+        required=True, validate=validate.Regexp(r"[0-9]{1,12}-[0-9]{1,9}-[0-9]{1,6}\Z")
+    )
+    status = fields.String(
+        required=True, validate=validate.OneOf(["downloaded", "pending", "downloading"])
+    )
+
+    @post_load
+    def make(self, said: dict[str, Any], **_: Any) -> DownloadStatus:
+        """Return the model."""
+        return DownloadStatus(**said)
+
+
+class CommandSchema(Schema):
+    """PUT /jobs_multi: one order for several jobs."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    action = fields.String(required=True)
+    jobids = fields.List(
+        fields.String(validate=validate.Regexp(r"[0-9]{1,12}\Z")),
+        required=True,
+        validate=validate.Length(1, 500),
+    )
+
+
+class TaskCommandSchema(Schema):
+    """PUT /tasks_multi: one order for several tasks of a job."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    action = fields.String(required=True)
+    jobid = fields.String(required=True, validate=validate.Regexp(r"[0-9]{1,12}\Z"))
+    taskids = fields.List(
+        fields.String(validate=validate.Regexp(r"[0-9]{1,9}\Z")),
+        required=True,
+        validate=validate.Length(1, 500),
+    )
+
+
+class SignInSchema(Schema):
+    """POST /api/client_token: what the sign-in page sends."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    id_token = fields.String(required=True, validate=validate.Length(1, 8192))
+    redirect_uri = fields.String(required=True, validate=validate.Length(1, 200))

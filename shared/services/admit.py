@@ -1,0 +1,132 @@
+"""Admit: let the next tasks of an account start, one round at a time, within every limit."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from shared.core.admission import Turn, turns
+from shared.core.placement import choose
+from shared.models.farm import Shape
+from shared.models.job import Job, JobRef
+from shared.models.task import PageSummary, WaitingFor
+from shared.ports import Ports, Round
+from shared.services.place import place
+
+# So many attempts a message: one handler gives them to the scheduler well within the time it has.
+PLACED_TOGETHER = 50
+_TRIES = 6
+
+
+def admit(account_id: str, ports: Ports) -> None:
+    """Run rounds until nobody asks for another; at once if somebody else is at it, who will then go round again."""
+    mine = ports.admission.begin(account_id, ports.now())
+    while mine is not None:
+        try:
+            mine = _round(mine, ports)
+        except BaseException:
+            ports.admission.finish(mine)
+            raise
+        if ports.admission.finish(mine):
+            return
+        mine = replace(mine, job_ids=ports.admission.active_job_ids(account_id))
+
+
+def _round(mine: Round, ports: Ports) -> Round:
+    account = ports.accounts.account(mine.account_id)
+    jobs = ports.jobs.jobs(JobRef(mine.account_id, job_id) for job_id in mine.job_ids)
+    ports.admission.strike(mine.account_id, [job.job_id for job in jobs if job.is_ended])
+    jobs = [job for job in jobs if not job.is_ended]
+    pages = {job.ref: ports.jobs.page_summaries(job) for job in jobs}
+    has_backlog = False
+    for turn in turns(account, jobs, pages):
+        placed_count = _start(turn, pages[turn.job.ref], ports)
+        if placed_count < turn.ready_count:
+            has_backlog = True
+    if has_backlog != mine.has_backlog:
+        ports.admission.note_backlog(mine.account_id, has_backlog)
+        mine = replace(mine, has_backlog=has_backlog)
+        if has_backlog:
+            # An attempt that ended before this note called for nobody: look once more.
+            return _round(mine, ports)
+    return mine
+
+
+def _start(turn: Turn, summaries: Sequence[PageSummary], ports: Ports) -> int:
+    """Give as many tasks of one job to the scheduler as its turn allows; returns how many."""
+    job = turn.job
+    if turn.quota:
+        job = _at_home(job, ports)
+        if not job.orchestrator_id:
+            return 0
+    elif turn.ready_count:
+        _note(job, turn.waiting_for, turn.note, ports)
+    left = turn.quota
+    chunks: list[tuple[int, dict[str, int]]] = []
+    for summary in summaries:
+        if left and summary.ready_count > 0:
+            taken = _take(job.ref, summary.number, left, ports)
+            left -= len(taken)
+            items = list(taken.items())
+            for start in range(0, len(items), PLACED_TOGETHER):
+                chunks.append((summary.number, dict(items[start : start + PLACED_TOGETHER])))
+    _hand_over(job, chunks, ports)
+    return turn.quota - left
+
+
+def _take(ref: JobRef, number: int, most: int, ports: Ports) -> dict[str, int]:
+    """Note the next ready tasks of a page as placed; returns their attempts."""
+    for _ in range(_TRIES):
+        page = ports.jobs.page(ref, number)
+        task_ids = page.ready()[:most]
+        if not task_ids:
+            return {}
+        if ports.jobs.place(ref, page, task_ids, ports.now()):
+            return {task_id: page.attempts[task_id] for task_id in task_ids}
+    # The page changes faster than it can be read: those changes call for another round themselves.
+    return {}
+
+
+def _hand_over(job: Job, chunks: Sequence[tuple[int, dict[str, int]]], ports: Ports) -> None:
+    """Send the later chunks as messages, and carry out the first here: it saves the first frames a trip."""
+    messages = [
+        {
+            "account_id": job.account_id,
+            "job_id": job.job_id,
+            "page": page,
+            "attempts": attempts,
+        }
+        for page, attempts in chunks[1:]
+    ]
+    if messages:
+        ports.bus.publish("place", messages)
+    if chunks:
+        place(job.ref, chunks[0][0], chunks[0][1], ports)
+
+
+def _at_home(job: Job, ports: Ports) -> Job:
+    """Return the job with the orchestrator where it runs; none is chosen while none can take it."""
+    if job.orchestrator_id:
+        return job
+    shape = Shape(job.instance_type, job.is_preemptible)
+    # The catalogue's prices are the same everywhere and the store is one region's: neither tells one place from another.
+    choice = choose(
+        ports.orchestrators.orchestrators(),
+        shape,
+        holds_data={},
+        data_bytes=0,
+        prices={},
+        now=ports.now(),
+    )
+    if choice.orchestrator_id is None:
+        _note(job, choice.waiting_for or WaitingFor.ADMISSION, choice.note, ports)
+        return job
+    home = choice.orchestrator_id
+    return ports.jobs.change_job(
+        job.ref, lambda now: now if now.orchestrator_id else replace(now, orchestrator_id=home)
+    )
+
+
+def _note(job: Job, reason: WaitingFor, note: str, ports: Ports) -> None:
+    if (job.waiting_for, job.waiting_note) != (reason, note):
+        ports.jobs.change_job(
+            job.ref, lambda now: replace(now, waiting_for=reason, waiting_note=note)
+        )

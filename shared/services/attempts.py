@@ -1,0 +1,221 @@
+"""What agents call: claim, inputs, heartbeat, logs, outputs, finish. docs/protocol.md is the contract.
+
+Each call names its attempt by a token; nothing in a body can widen it. A call of an attempt that counts no more changes nothing.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from shared.core.lifecycle import Report, claim, report
+from shared.core.paths import node_path
+from shared.errors import AttemptWithdrawn, InvalidRequest, StaleAttempt
+from shared.models.job import AttemptRef, Fence, Job
+from shared.models.task import Attempt, Outcome, Task, TaskStatus
+from shared.ports import Ports, TaskChange
+from shared.services.ledger import entry_of
+from shared.services.settle import ask_to_settle
+
+HEARTBEAT_S = 10
+URL_LIFETIME_S = 6 * 3600
+# Between two notes of being alive in the task's document: what a lost attempt is billed by.
+_TOUCHED_EVERY = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """A file that an attempt made. `relative_path` is below the job's output path, with forward slashes."""
+
+    relative_path: str
+    md5: str
+    size: int
+
+
+def spec_name(job: Job) -> str:
+    """Where the job's environment and list of inputs are."""
+    return f"accounts/{job.account_id}/jobs/{job.job_id}/spec.json"
+
+
+def blob_name(account_id: str, md5: str) -> str:
+    """Where the bytes with this MD5 (base64) are, for this account and no other. Raises: InvalidRequest."""
+    try:
+        digest = base64.b64decode(md5, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidRequest({"md5": f"{md5!r} is not base64"}) from error
+    if len(digest) != 16:
+        raise InvalidRequest({"md5": f"{md5!r} is not an MD5"})
+    return f"accounts/{account_id}/blobs/{digest.hex()}"
+
+
+def outputs_prefix(ref: AttemptRef) -> str:
+    """Where everything that one attempt makes is, and nothing else."""
+    return f"accounts/{ref.account_id}/outputs/{ref.job_id}/{ref.task_id}/{ref.number}"
+
+
+def log_name(ref: AttemptRef) -> str:
+    """Where an attempt's whole log is."""
+    return f"{outputs_prefix(ref)}/log.txt"
+
+
+def manifest_name(ref: AttemptRef) -> str:
+    """Where the list of a successful attempt's files is."""
+    return f"{outputs_prefix(ref)}/manifest.json"
+
+
+def output_name(ref: AttemptRef, relative_path: str) -> str:
+    """Where one file of an attempt is."""
+    return f"{outputs_prefix(ref)}/files/{relative_path}"
+
+
+def claim_attempt(
+    ref: AttemptRef, *, claim_id: str, instance: str, zone: str, ports: Ports
+) -> dict[str, object]:
+    """Start the billing of an attempt and say what it shall run; the same process is answered the same again.
+
+    Raises: StaleAttempt; AttemptWithdrawn.
+    """
+    seen: list[tuple[Task, Job]] = []
+
+    def decide(task: Task, job: Job) -> TaskChange | None:
+        seen[:] = [(task, job)]
+        now = ports.now()
+        attempt = Attempt(
+            number=ref.number,
+            claim=claim_id,
+            instance=instance,
+            zone=zone,
+            orchestrator_id=job.orchestrator_id,
+            instance_type=job.instance_type,
+            is_preemptible=job.is_preemptible,
+            price_micros_per_minute=job.price_micros_per_minute,
+            started_at=now,
+            alive_at=now,
+        )
+        moved = claim(task, job, attempt)
+        return TaskChange(task=moved.task, page=moved.page) if moved else None
+
+    ports.jobs.change_task(ref.task, decide)
+    task, job = seen[0]
+    ask_to_settle(ref.task.job, ports, is_urgent=job.started_at is None)
+    return {
+        "attempt": ref.attempt_id,
+        "command": task.command,
+        "frames": task.frames,
+        "output_path": node_path(job.output_path),
+        "spec_url": ports.blobs.url_to_read(spec_name(job), URL_LIFETIME_S),
+        "memory_mib": job.memory_mib,
+        "heartbeat_s": HEARTBEAT_S,
+    }
+
+
+def input_urls(ref: AttemptRef, md5s: Sequence[str], ports: Ports) -> dict[str, str]:
+    """Return signed URLs of the account's own blobs. Raises: InvalidRequest."""
+    return {
+        md5: ports.blobs.url_to_read(blob_name(ref.account_id, md5), URL_LIFETIME_S) for md5 in md5s
+    }
+
+
+def heartbeat(
+    ref: AttemptRef, *, claim_id: str, memory_peak_mib: int, ports: Ports
+) -> dict[str, object]:
+    """Note that the attempt is alive and say whether to go on. Raises: StaleAttempt; AttemptWithdrawn."""
+    task, job = ports.jobs.task_and_job(ref.task)
+    live = _live(task, ref, claim_id)
+    now = ports.now()
+    if now - live.alive_at >= _TOUCHED_EVERY:
+        ports.jobs.touch(ref, now, memory_peak_mib)
+    is_killed = job.fence is Fence.KILLED
+    return {
+        "action": "stop" if is_killed else "continue",
+        "reason": "the job was killed" if is_killed else "",
+        "heartbeat_s": HEARTBEAT_S,
+        "is_watched": task.watched_until is not None and task.watched_until > now,
+    }
+
+
+def add_log_lines(
+    ref: AttemptRef, *, claim_id: str, first_line: int, lines: Sequence[str], ports: Ports
+) -> None:
+    """Keep some lines for those who watch. Raises: StaleAttempt; AttemptWithdrawn."""
+    _live(ports.jobs.task(ref.task), ref, claim_id)
+    ports.jobs.add_log_lines(ref, first_line, lines, ports.now())
+
+
+def output_urls(
+    ref: AttemptRef, *, claim_id: str, files: Sequence[Output], ports: Ports
+) -> dict[str, object]:
+    """Return signed URLs for the attempt's own files and its log. Raises: StaleAttempt; AttemptWithdrawn."""
+    _live(ports.jobs.task(ref.task), ref, claim_id)
+    return {
+        "urls": {
+            each.relative_path: ports.blobs.url_to_write(
+                output_name(ref, each.relative_path), URL_LIFETIME_S, each.md5
+            )
+            for each in files
+        },
+        "log_url": ports.blobs.url_to_write(log_name(ref), URL_LIFETIME_S),
+    }
+
+
+def finish_attempt(
+    ref: AttemptRef, *, said: Report, outputs: Sequence[Output], ports: Ports
+) -> TaskStatus:
+    """End an attempt as its agent says; a repeat changes nothing. Raises: StaleAttempt."""
+    if outputs:
+        listed = [
+            {"relative_path": each.relative_path, "md5": each.md5, "size": each.size}
+            for each in outputs
+        ]
+        content = json.dumps(listed).encode()
+        ports.blobs.write(manifest_name(ref), content, "application/json")
+    return end_attempt(ref, said, ports)
+
+
+def end_attempt(ref: AttemptRef, said: Report, ports: Ports) -> TaskStatus:
+    """End an attempt, with its ledger entry in the same commit, and set in motion what follows. Raises: StaleAttempt."""
+    status = TaskStatus.RUNNING
+    was_scout = False
+
+    def decide(task: Task, job: Job) -> TaskChange | None:
+        nonlocal status, was_scout
+        moved = report(task, job, ref.number, said)
+        status, was_scout = (moved.task if moved else task).status, task.is_scout
+        if moved is None or moved.ended is None:
+            return None
+        entry = entry_of(job, moved.task, moved.ended)
+        return TaskChange(task=moved.task, page=moved.page, ledger=entry)
+
+    applied = ports.jobs.change_task(ref.task, decide)
+    if applied is not None:
+        # Urgent is what somebody waits for: the end of a page (perhaps of the job), a scout, a task that did not succeed.
+        is_urgent = (
+            applied.open_count == 0
+            or (was_scout and status is TaskStatus.SUCCESS)
+            or said.outcome is not Outcome.SUCCESS
+        )
+        ask_to_settle(ref.task.job, ports, is_urgent=is_urgent)
+        if status is TaskStatus.PENDING or ports.admission.has_backlog(ref.account_id):
+            ports.bus.publish("admit", [{"account_id": ref.account_id}])
+    return status
+
+
+def _live(task: Task, ref: AttemptRef, claim_id: str) -> Attempt:
+    live = task.live
+    if live is not None and live.number == ref.number and live.claim == claim_id:
+        return live
+    if task.status is TaskStatus.KILLED:
+        raise AttemptWithdrawn(f"task {task.task_id} was killed")
+    raise StaleAttempt(f"attempt {ref.number} of task {task.task_id} is not this process's")
+
+
+def outcome_of(name: object) -> Outcome:
+    """Read the outcome an agent may report. Raises: InvalidRequest."""
+    reportable: Mapping[object, Outcome] = {
+        outcome.value: outcome for outcome in Outcome if outcome is not Outcome.LOST
+    }
+    if name not in reportable:
+        raise InvalidRequest({"outcome": f"must be one of {', '.join(map(str, reportable))}"})
+    return reportable[name]

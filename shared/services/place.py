@@ -1,0 +1,58 @@
+"""Place: give admitted attempts to the scheduler of the job's orchestrator."""
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from shared.core.admission import is_admissible
+from shared.models.farm import Orchestrator, Shape
+from shared.models.job import AttemptRef, Job, JobRef
+from shared.models.task import Page, TaskStatus
+from shared.ports import Ports, SubmittedAttempt
+
+_AT_ONCE = 8
+
+
+def place(ref: JobRef, number: int, attempts: Mapping[str, int], ports: Ports) -> None:
+    """Submit those of the attempts that still wait, under their ids, so that a repeat changes nothing.
+
+    Raises: CloudError; what was submitted before stays, and the message comes again.
+    """
+    job = ports.jobs.job(ref)
+    if not is_admissible(job):
+        return
+    page = ports.jobs.page(ref, number)
+    orchestrator = ports.orchestrators.orchestrator(job.orchestrator_id)
+    scheduler = ports.schedulers(orchestrator)
+    waiting = [
+        _submitted(job, orchestrator, task_id, attempt, ports)
+        for task_id, attempt in attempts.items()
+        if _still_waits(page, task_id, attempt)
+    ]
+    if len(waiting) == 1:
+        scheduler.submit(waiting[0])
+        return
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        list(pool.map(scheduler.submit, waiting))
+
+
+def _still_waits(page: Page, task_id: str, attempt: int) -> bool:
+    is_current = page.attempts.get(task_id) == attempt == page.placed.get(task_id)
+    return is_current and page.statuses[task_id] is TaskStatus.PENDING
+
+
+def _submitted(
+    job: Job, orchestrator: Orchestrator, task_id: str, attempt: int, ports: Ports
+) -> SubmittedAttempt:
+    ref = AttemptRef(job.account_id, job.job_id, task_id, attempt)
+    return SubmittedAttempt(
+        ref=ref,
+        shape=Shape(job.instance_type, job.is_preemptible),
+        zones=orchestrator.enabled_zones,
+        cores=job.cores,
+        memory_mib=job.memory_mib,
+        priority=job.priority,
+        environment={
+            "BATON_AGENT_URL": ports.agent_url,
+            "BATON_ATTEMPT_TOKEN": ports.attempt_token(ref),
+        },
+    )

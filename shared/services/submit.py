@@ -1,0 +1,239 @@
+"""Submit: check what a client asks for, store it, make it a job, and set it in motion.
+
+Killed between any two lines, a repeated call or the sweep finishes it: the digest of the body names the job, every object is written under
+the job's own name, and every message may come twice.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from shared.core.environment import merge_environment
+from shared.core.frames import Frames, scout_indices
+from shared.core.paths import node_path, with_slashes
+from shared.core.permissions import Action, check
+from shared.errors import InvalidRequest
+from shared.models.account import InstanceType, Package, Principal
+from shared.models.job import Block, Job, JobRef, JobStatus, Sync, SyncState
+from shared.models.submission import Submission, SubmittedTask
+from shared.models.task import TASKS_PER_PAGE, WaitingFor
+from shared.ports import CatalogStore, Ports
+from shared.schemas.loading import load
+from shared.schemas.submission import MAX_COMPLAINTS, SubmissionSchema
+from shared.services.attempts import blob_name, spec_name
+from shared.services.expand import payload_name
+from shared.services.projects import check_project
+
+PAGES_PER_BLOCK = 10
+# What of an instance's memory its system and the agent need.
+_SYSTEM_SHARE = 16
+
+_SCHEMA = SubmissionSchema()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """A submission whose every name is known to exist."""
+
+    submission: Submission
+    machine: InstanceType
+    packages: Sequence[Package]
+    inputs: Sequence[Mapping[str, Any]]
+
+
+def submit_job(
+    principal: Principal, body: bytes, said: Mapping[str, Any], ports: Ports, catalog: CatalogStore
+) -> str:
+    """Turn a submission into a job and return its id; the same body within 30 s is the same job.
+
+    `body` is what was sent, `said` the JSON in it. Raises: Forbidden; InvalidRequest, and then nothing is stored.
+    """
+    check(principal, Action.SUBMIT)
+    plan = _plan(principal, load(_SCHEMA, said), ports, catalog)
+    digest = hashlib.sha256(
+        f"{principal.account_id}\n{principal.user_id}\n".encode() + body
+    ).hexdigest()
+    job_id = ports.jobs.claim_submission(
+        principal.account_id, digest, ports.jobs.allocate_job_id(principal.account_id), ports.now()
+    )
+    payload, blocks, scouts = _payload(plan.submission)
+    job = _job(JobRef(principal.account_id, job_id), principal, plan, blocks, scouts, ports)
+    _write_objects(job, plan, payload, said, ports)
+    ports.jobs.create_job(job)
+    _set_in_motion(job, ports)
+    return job_id
+
+
+def _plan(
+    principal: Principal, submission: Submission, ports: Ports, catalog: CatalogStore
+) -> _Plan:
+    """Check every name against the account and the catalogue, and every file against the store. Raises: InvalidRequest."""
+    wrong: dict[str, str] = {}
+    check_project(principal, submission.project, ports, wrong)
+    machine = next(
+        (each for each in catalog.instance_types() if each.name == submission.instance_type), None
+    )
+    if machine is None:
+        wrong["instance_type"] = f"unknown: {submission.instance_type}"
+    known = {package.package_id: package for package in catalog.packages()}
+    unknown = [each for each in submission.package_ids if each not in known]
+    packages = [known[each] for each in submission.package_ids if each in known]
+    if unknown:
+        wrong["software_package_ids"] = f"unknown: {', '.join(unknown)}"
+    elif machine and any(each.platform != machine.operating_system for each in packages):
+        wrong["software_package_ids"] = f"not for {machine.operating_system}"
+    inputs = _inputs(principal.account_id, submission, ports, wrong)
+    if wrong or machine is None:
+        raise InvalidRequest(wrong)
+    return _Plan(submission=submission, machine=machine, packages=packages, inputs=inputs)
+
+
+def _inputs(
+    account_id: str, submission: Submission, ports: Ports, wrong: dict[str, str]
+) -> list[Mapping[str, Any]]:
+    """Return each file once, where it will be on a node, and add to `wrong` those whose bytes the store does not have."""
+    missing_md5 = "no MD5: local_upload must be true, or every file must be in the store already"
+    found: dict[str, Mapping[str, Any]] = {}
+    names: dict[str, int] = {}
+    for index, file in enumerate(submission.files):
+        if file.md5 is None:
+            wrong["local_upload"] = f"upload_files.{index} has {missing_md5}"
+            continue
+        path = node_path(file.path)
+        names.setdefault(blob_name(account_id, file.md5), index)
+        if found.setdefault(path, {"md5": file.md5})["md5"] != file.md5:
+            wrong[f"upload_files.{index}.destination"] = f"another file is at {path} on the node"
+            continue
+        found[path] = {
+            "path": path,
+            "md5": file.md5,
+            "size": file.size_bytes,
+            "executable": file.is_executable,
+        }
+    stored = ports.blobs.stat(list(names)) if names else {}
+    for name, index in names.items():
+        file = submission.files[index]
+        if name not in stored:
+            wrong[f"upload_files.{index}.md5"] = f"not in the store: {file.path}"
+        elif stored[name].size_bytes != file.size_bytes:
+            wrong[f"upload_files.{index}.st_size"] = f"the store holds another size: {file.path}"
+        if len(wrong) >= MAX_COMPLAINTS:
+            break
+    return list(found.values())
+
+
+def _payload(submission: Submission) -> tuple[bytes, tuple[Block, ...], tuple[str, ...]]:
+    """Return the tasks as JSON lines, where each run of pages is in them, and the ids of the scouts."""
+    scouts = _scouts(submission)
+    tasks_per_block = PAGES_PER_BLOCK * TASKS_PER_PAGE
+    content = bytearray()
+    blocks = []
+    for first in range(0, len(submission.tasks), tasks_per_block):
+        start = len(content)
+        tasks = submission.tasks[first : first + tasks_per_block]
+        content += b"".join(
+            _line(task, index in scouts) for index, task in enumerate(tasks, start=first)
+        )
+        blocks.append(Block(first_page=first // TASKS_PER_PAGE, start=start, end=len(content)))
+    return bytes(content), tuple(blocks), tuple(str(index).zfill(3) for index in sorted(scouts))
+
+
+def _line(task: SubmittedTask, is_scout: bool) -> bytes:
+    said = {"command": task.command, "frames": task.frames, "scout": is_scout}
+    return orjson.dumps(said, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _scouts(submission: Submission) -> frozenset[int]:
+    if not submission.scout_frames:
+        return frozenset()
+    frames = [Frames.parse(task.frames) for task in submission.tasks]
+    return frozenset(scout_indices(frames, Frames.parse(submission.scout_frames)))
+
+
+def _job(
+    ref: JobRef,
+    principal: Principal,
+    plan: _Plan,
+    blocks: tuple[Block, ...],
+    scouts: tuple[str, ...],
+    ports: Ports,
+) -> Job:
+    asked, machine = plan.submission, plan.machine
+    has_inputs = bool(plan.inputs)
+    return Job(
+        account_id=ref.account_id,
+        job_id=ref.job_id,
+        title=asked.title,
+        project=asked.project,
+        owner=asked.owner or principal.user_id,
+        created_at=ports.now(),
+        task_count=len(asked.tasks),
+        instance_type=machine.name,
+        is_preemptible=asked.is_preemptible,
+        price_micros_per_minute=(
+            machine.preemptible_micros_per_minute
+            if asked.is_preemptible
+            else machine.price_micros_per_minute
+        ),
+        output_path=with_slashes(asked.output_path),
+        cores=machine.cores,
+        memory_mib=int(machine.memory_gib * 1024) * (_SYSTEM_SHARE - 1) // _SYSTEM_SHARE,
+        priority=asked.priority,
+        max_instances=asked.max_instances,
+        preempted_retries=asked.preempted_retries,
+        scout_task_ids=scouts,
+        scouts_pending=bool(scouts),
+        metadata=asked.metadata,
+        notify_emails=asked.notify_emails,
+        location=asked.location,
+        blocks=blocks,
+        status=JobStatus.SYNC_PENDING if has_inputs else JobStatus.PENDING,
+        sync=Sync(
+            state=SyncState.PENDING if has_inputs else SyncState.DONE,
+            total_count=len({each["md5"] for each in plan.inputs}),
+        ),
+        waiting_for=WaitingFor.SYNC if has_inputs else WaitingFor.ADMISSION,
+    )
+
+
+def _write_objects(
+    job: Job, plan: _Plan, payload: bytes, said: Mapping[str, Any], ports: Ports
+) -> None:
+    """Store the tasks, what the agents need to know, and what was asked for (without the tasks), at once."""
+    spec = {
+        "environment": merge_environment(plan.packages, plan.submission.environment),
+        "inputs": plan.inputs,
+    }
+    manifest = {name: value for name, value in said.items() if name != "tasks_data"}
+    objects = [
+        (payload_name(job.ref), payload, "application/jsonl"),
+        (spec_name(job), orjson.dumps(spec), "application/json"),
+        (manifest_name(job.ref), orjson.dumps(manifest), "application/json"),
+    ]
+    with ThreadPoolExecutor(len(objects)) as pool:
+        for written in [pool.submit(ports.blobs.write, *each) for each in objects]:
+            written.result()
+
+
+def manifest_name(ref: JobRef) -> str:
+    """Where the submission itself is, without its tasks."""
+    return f"accounts/{ref.account_id}/jobs/{ref.job_id}/manifest.json"
+
+
+def _set_in_motion(job: Job, ports: Ports) -> None:
+    ids = {"account_id": job.account_id, "job_id": job.job_id}
+    messages = [
+        {
+            **ids,
+            "first_page": block.first_page,
+            "page_count": min(PAGES_PER_BLOCK, job.page_count - block.first_page),
+        }
+        for block in job.blocks
+    ]
+    ports.bus.publish("expand", messages)
+    if job.sync.state is SyncState.PENDING:
+        ports.bus.publish("sync", [ids])

@@ -1,0 +1,115 @@
+"""Accounts, projects, users and API keys in Firestore."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from datetime import datetime
+from typing import Any
+
+from google.api_core.exceptions import NotFound as NoDocument
+from google.cloud import firestore
+
+from shared.errors import NotFound
+from shared.models.account import Account, ApiKey, Project, Role, User
+from shared.stores.wire import Documents, Found, Put, Update
+
+# What may be the id of a document; a name from a request that may not is the name of nothing.
+_ID = re.compile(r"(?!__.*__\Z)(?!\.{1,2}\Z)[^/\x00]{1,250}")
+
+
+class FirestoreAccountStore:
+    """The AccountStore of shared/ports.py."""
+
+    def __init__(self, client: firestore.Client) -> None:
+        self._client = client
+        self._documents = Documents(client)
+
+    def account(self, account_id: str) -> Account:
+        return Account(**_known(Account, self._found(_account(account_id)).fields))
+
+    def accounts(self) -> list[Account]:
+        """Return every account, by id."""
+        found = (each.to_dict() for each in self._client.collection("accounts").stream())
+        return [Account(**_known(Account, each)) for each in found if each]
+
+    def save_account(self, account: Account) -> None:
+        fields_ = {(name,): value for name, value in asdict(account).items()}
+        self._documents.commit(
+            [Update(path=_account(account.account_id), fields=fields_, upsert=True)]
+        )
+
+    def project(self, account_id: str, name: str) -> Project:
+        return _project_from(self._found(_project(account_id, name)).fields)
+
+    def projects(self, account_id: str) -> list[Project]:
+        found = self._client.collection(f"{_account(account_id)}/projects").stream()
+        return sorted((_project_from(each.to_dict() or {}) for each in found), key=_name)
+
+    def save_project(self, account_id: str, project: Project) -> None:
+        self._put(_project(account_id, project.name), asdict(project))
+
+    def user(self, account_id: str, user_id: str) -> User:
+        found = self._found(_user(account_id, user_id)).fields
+        known = _known(User, found)
+        return User(**known | {"role": Role(found["role"]), "projects": tuple(found["projects"])})
+
+    def save_user(self, account_id: str, user: User) -> None:
+        self._put(_user(account_id, user.user_id), asdict(user))
+
+    def api_key(self, client_id: str) -> ApiKey:
+        found = self._found(_api_key(client_id)).fields
+        return ApiKey(**_known(ApiKey, found) | {"role": Role(found["role"])})
+
+    def save_api_key(self, key: ApiKey) -> None:
+        self._put(_api_key(key.client_id), asdict(key))
+
+    def touch_api_key(self, client_id: str, now: datetime) -> None:
+        try:
+            self._documents.commit([Update(path=_api_key(client_id), fields={("used_at",): now})])
+        except NoDocument as error:
+            raise NotFound(f"API key {client_id}") from error
+
+    def _put(self, path: str, found: Mapping[str, Any]) -> None:
+        self._documents.commit([Put(path=path, fields=found)])
+
+    def _found(self, path: str) -> Found:
+        found = self._documents.get([path])[0]
+        if found is None:
+            raise NotFound(path)
+        return found
+
+
+def _known(model: type[Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields a model has; a document may hold more."""
+    return {each.name: found[each.name] for each in fields(model) if each.name in found}
+
+
+def _project_from(found: Mapping[str, Any]) -> Project:
+    return Project(**_known(Project, found))
+
+
+def _name(project: Project) -> str:
+    return project.name
+
+
+def _account(account_id: str) -> str:
+    return f"accounts/{_id(account_id)}"
+
+
+def _project(account_id: str, name: str) -> str:
+    return f"{_account(account_id)}/projects/{_id(name)}"
+
+
+def _user(account_id: str, user_id: str) -> str:
+    return f"{_account(account_id)}/users/{_id(user_id)}"
+
+
+def _api_key(client_id: str) -> str:
+    """A client id starts with its account's id, so one read finds it."""
+    return f"{_account(client_id.rpartition('.')[0])}/api_keys/{_id(client_id)}"
+
+
+def _id(text: str) -> str:
+    if not _ID.fullmatch(text):
+        raise NotFound(f"{text[:100]!r} does not exist")
+    return text

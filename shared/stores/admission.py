@@ -1,0 +1,66 @@
+"""The account's list of active jobs, and the lease of its admission, in Firestore."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from google.cloud import firestore
+
+from shared.models.job import JobRef
+from shared.ports import Round
+from shared.stores.lease import Lease
+from shared.stores.wire import DELETED, Documents, Update
+
+# Longer than any round takes; a round that was killed is made up for after this long.
+_LEASE_S = 60
+
+
+class FirestoreAdmissionStore:
+    """The AdmissionStore of shared/ports.py: one document an account."""
+
+    def __init__(self, client: firestore.Client) -> None:
+        self._client = client
+        self._documents = Documents(client)
+        self._lease = Lease(self._documents, _LEASE_S)
+
+    def begin(self, account_id: str, now: datetime) -> Round | None:
+        taken = self._lease.take(_path(account_id), now)
+        if taken is None:
+            return None
+        lease_id, fields = taken
+        return Round(
+            account_id=account_id,
+            lease_id=lease_id,
+            job_ids=sorted(fields.get("jobs") or ()),
+            has_backlog=bool(fields.get("has_backlog")),
+        )
+
+    def finish(self, done: Round) -> bool:
+        return self._lease.give_back(_path(done.account_id), done.lease_id)
+
+    def note_backlog(self, account_id: str, has_backlog: bool) -> None:
+        fields = {("has_backlog",): has_backlog}
+        self._documents.commit([Update(path=_path(account_id), fields=fields, upsert=True)])
+
+    def has_backlog(self, account_id: str) -> bool:
+        found = self._documents.get([_path(account_id)], mask=["has_backlog"])[0]
+        return bool(found and found.fields.get("has_backlog"))
+
+    def activate(self, ref: JobRef) -> None:
+        fields = {("jobs", ref.job_id): True}
+        self._documents.commit([Update(path=_path(ref.account_id), fields=fields, upsert=True)])
+
+    def strike(self, account_id: str, job_ids: Sequence[str]) -> None:
+        fields = {("jobs", job_id): DELETED for job_id in job_ids}
+        if fields:
+            self._documents.commit([Update(path=_path(account_id), fields=fields, upsert=True)])
+
+    def accounts(self) -> list[str]:
+        return [ref.id for ref in self._client.collection("accounts").list_documents()]
+
+    def active_job_ids(self, account_id: str) -> list[str]:
+        found = self._documents.get([_path(account_id)], mask=["jobs"])[0]
+        return sorted((found.fields.get("jobs") if found else None) or ())
+
+
+def _path(account_id: str) -> str:
+    return f"accounts/{account_id}/state/admission"

@@ -1,0 +1,226 @@
+"""Models to Firestore's fields and back. Pure; the field names are what the dashboard reads."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+from shared.models.farm import Orchestrator, PoolKey, StockOut
+from shared.models.job import (
+    AttemptRef,
+    Block,
+    Command,
+    Fence,
+    Job,
+    JobRef,
+    JobStatus,
+    Sync,
+    SyncState,
+)
+from shared.models.money import LedgerEntry
+from shared.models.task import (
+    ENDED,
+    TASKS_PER_PAGE,
+    Attempt,
+    Outcome,
+    Page,
+    PageSummary,
+    Task,
+    TaskStatus,
+    WaitingFor,
+)
+
+Fields = dict[str, Any]
+
+SUMMARY_FIELDS = (
+    "number",
+    "counts",
+    "admitted_count",
+    "ended_count",
+    "cost_micros",
+    "command_seq",
+    "placed_at",
+)
+
+
+def job_path(ref: JobRef) -> str:
+    """Where a job's document is."""
+    return f"accounts/{ref.account_id}/jobs/{ref.job_id}"
+
+
+def page_path(ref: JobRef, number: int) -> str:
+    """Where a page's document is."""
+    return f"{job_path(ref)}/pages/{number}"
+
+
+def task_path(ref: JobRef, task_id: str) -> str:
+    """Where a task's document is."""
+    return f"{job_path(ref)}/tasks/{task_id}"
+
+
+def ledger_path(attempt: AttemptRef) -> str:
+    """Where an attempt's ledger entry is."""
+    return (
+        f"accounts/{attempt.account_id}/ledger/{attempt.job_id}-{attempt.task_id}-{attempt.number}"
+    )
+
+
+def job_fields(job: Job) -> Fields:
+    """Return a job's document."""
+    return asdict(job) | {"page_count": job.page_count}
+
+
+def job_from(found: Mapping[str, Any]) -> Job:
+    """Read a job's document."""
+    known = {each.name: found[each.name] for each in fields(Job) if each.name in found}
+    known |= {
+        "scout_task_ids": tuple(found["scout_task_ids"]),
+        "notify_emails": tuple(found["notify_emails"]),
+        "blocks": tuple(Block(**block) for block in found["blocks"]),
+        "status": JobStatus(found["status"]),
+        "fence": Fence(found["fence"]),
+        "command": found["command"] and Command(found["command"]),
+        "sync": Sync(**(found["sync"] | {"state": SyncState(found["sync"]["state"])})),
+        "waiting_for": found["waiting_for"] and WaitingFor(found["waiting_for"]),
+        "counts": {TaskStatus(name): count for name, count in found["counts"].items()},
+    }
+    return Job(**known)
+
+
+def task_fields(task: Task, project: str) -> Fields:
+    """Return a task's document."""
+    return {
+        "task_id": task.task_id,
+        "page": task.page,
+        "project": project,
+        "command": task.command,
+        "frames": task.frames,
+        "is_scout": task.is_scout,
+        "status": task.status,
+        "attempt": task.attempt,
+        "attempts": [asdict(attempt) for attempt in task.attempts],
+    }
+
+
+def changed_task_fields(task: Task) -> dict[tuple[str, ...], Any]:
+    """Return what a change of a task may have altered."""
+    return {
+        ("status",): task.status,
+        ("attempt",): task.attempt,
+        ("attempts",): [asdict(attempt) for attempt in task.attempts],
+    }
+
+
+def task_from(found: Mapping[str, Any]) -> Task:
+    """Read a task's document; what the last heartbeat said goes into the live attempt."""
+    alive = found.get("alive") or {}
+    return Task(
+        task_id=found["task_id"],
+        page=found["page"],
+        command=found["command"],
+        frames=found["frames"],
+        is_scout=found["is_scout"],
+        status=TaskStatus(found["status"]),
+        attempt=found["attempt"],
+        attempts=tuple(_attempt_from(each, alive) for each in found["attempts"]),
+        watched_until=found.get("watched_until"),
+    )
+
+
+def _attempt_from(found: Mapping[str, Any], alive: Mapping[str, Any]) -> Attempt:
+    attempt = dict(found) | {"outcome": found["outcome"] and Outcome(found["outcome"])}
+    if attempt["outcome"] is None and alive.get("number") == attempt["number"]:
+        attempt |= {"alive_at": alive["at"], "memory_peak_mib": alive["memory_peak_mib"]}
+    return Attempt(**attempt)
+
+
+def new_page_fields(number: int, tasks: list[Task], project: str) -> Fields:
+    """Return the document of a page whose tasks are all new."""
+    counts: Fields = {status: 0 for status in TaskStatus}
+    for task in tasks:
+        counts[task.status] += 1
+    return {
+        "number": number,
+        "project": project,
+        "first_index": number * TASKS_PER_PAGE,
+        "statuses": {task.task_id: task.status for task in tasks},
+        "attempts": {task.task_id: task.attempt for task in tasks},
+        "placed": {},
+        "counts": counts,
+        "open_count": sum(task.status not in ENDED for task in tasks),
+        "admitted_count": 0,
+        "ended_count": 0,
+        "cost_micros": 0,
+        "command_seq": 0,
+        "placed_at": None,
+    }
+
+
+def _summary_of(found: Mapping[str, Any]) -> Fields:
+    return {name: found[name] for name in SUMMARY_FIELDS} | {
+        "counts": {TaskStatus(name): count for name, count in found["counts"].items()}
+    }
+
+
+def summary_from(found: Mapping[str, Any]) -> PageSummary:
+    """Read the figures of a page's document."""
+    return PageSummary(**_summary_of(found))
+
+
+def page_from(found: Mapping[str, Any], version: object) -> Page:
+    """Read a page's document."""
+    return Page(
+        **_summary_of(found),
+        statuses={key: TaskStatus(status) for key, status in found["statuses"].items()},
+        attempts=found["attempts"],
+        placed=found["placed"],
+        version=version,
+    )
+
+
+def ledger_fields(entry: LedgerEntry) -> Fields:
+    """Return a ledger entry's document."""
+    return asdict(entry) | {"attempt": entry.attempt.attempt_id}
+
+
+def ledger_from(found: Mapping[str, Any]) -> LedgerEntry:
+    """Read a ledger entry's document."""
+    return LedgerEntry(
+        **(
+            dict(found)
+            | {
+                "attempt": AttemptRef.parse(found["attempt"]),
+                "outcome": Outcome(found["outcome"]),
+            }
+        )
+    )
+
+
+def pool_id(pool: PoolKey) -> str:
+    """Return the id of a pool's document."""
+    return f"{pool.zone}:{pool.instance_type}:{'p' if pool.is_preemptible else 's'}"
+
+
+def orchestrator_fields(orchestrator: Orchestrator) -> Fields:
+    """Return an orchestrator's document."""
+    found = asdict(orchestrator)
+    found["stock_outs"] = stock_out_fields(orchestrator.stock_outs)
+    return found
+
+
+def stock_out_fields(stock_outs: "tuple[StockOut, ...]") -> list[Fields]:
+    """Return the stock-outs as they stand in an orchestrator's document."""
+    return [
+        {"pool": each.pool._asdict(), "until": each.until, "reason": each.reason}
+        for each in stock_outs
+    ]
+
+
+def orchestrator_from(found: Mapping[str, Any]) -> Orchestrator:
+    """Read an orchestrator's document."""
+    known = {each.name: found[each.name] for each in fields(Orchestrator) if each.name in found}
+    known["instance_types"] = tuple(found["instance_types"])
+    known["stock_outs"] = tuple(
+        StockOut(pool=PoolKey(**each["pool"]), until=each["until"], reason=each["reason"])
+        for each in found["stock_outs"]
+    )
+    return Orchestrator(**known)

@@ -1,0 +1,321 @@
+"""Jobs, pages, tasks and the ledger in Firestore.
+
+One rule keeps it fast and right: a change is guarded by the version of the one document it decides about, and adds blindly to those that
+others write too. Nothing reads a shared document inside a transaction, so nothing waits for a lock (docs/adr/0002).
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from google.api_core.exceptions import AlreadyExists, FailedPrecondition
+from google.cloud import firestore
+from google.cloud.firestore_v1.base_query import FieldFilter
+
+from shared.errors import Contended, NotFound
+from shared.models.job import AttemptRef, Job, JobRef, TaskRef
+from shared.models.money import LedgerEntry
+from shared.models.task import ENDED, Page, PageChange, PageSummary, Task, TaskStatus
+from shared.ports import Applied, PageDecision, TaskChange
+from shared.stores import documents as docs
+from shared.stores.wire import Create, Documents, Found, Put, Update
+
+_TRIES = 8
+_REPOST = timedelta(seconds=30)
+_LOG_LINES_KEPT = timedelta(days=7)
+
+
+class FirestoreJobStore:
+    """The JobStore of shared/ports.py."""
+
+    def __init__(self, client: firestore.Client) -> None:
+        self._client = client
+        self._documents = Documents(client)
+
+    def allocate_job_id(self, account_id: str) -> str:
+        """Add one to the account's counter, blindly; the answer carries the new value."""
+        counter = Update(
+            path=f"accounts/{account_id}/counters/jobs", add={("last",): 1}, upsert=True
+        )
+        return str(self._documents.commit([counter])[0][0]).zfill(5)
+
+    def claim_submission(self, account_id: str, digest: str, job_id: str, now: datetime) -> str:
+        """The first to create the digest's document decides; an old one is taken over."""
+        path = f"accounts/{account_id}/submissions/{digest}"
+        mine = {"job_id": job_id, "at": now, "expires_at": now + timedelta(days=1)}
+        for _ in _tries(path):
+            found = self._documents.get([path])[0]
+            try:
+                if found is None:
+                    self._documents.commit([Create(path=path, fields=mine)])
+                    return job_id
+                if now - found.fields["at"] < _REPOST:
+                    return str(found.fields["job_id"])
+                fields = {(name,): value for name, value in mine.items()}
+                self._documents.commit([Update(path=path, fields=fields, version=found.version)])
+                return job_id
+            except (AlreadyExists, FailedPrecondition):
+                continue
+        raise Contended(path)
+
+    def create_job(self, job: Job) -> bool:
+        """The job and its place on the active list come in one commit."""
+        active = f"accounts/{job.account_id}/state/admission"
+        try:
+            self._documents.commit(
+                [
+                    Create(path=docs.job_path(job.ref), fields=docs.job_fields(job)),
+                    Update(path=active, fields={("jobs", job.job_id): True}, upsert=True),
+                ]
+            )
+        except AlreadyExists:
+            return False
+        return True
+
+    def job(self, ref: JobRef) -> Job:
+        return docs.job_from(self._found(docs.job_path(ref)).fields)
+
+    def jobs(self, refs: Iterable[JobRef]) -> list[Job]:
+        found = self._documents.get([docs.job_path(ref) for ref in refs])
+        return [docs.job_from(each.fields) for each in found if each]
+
+    def jobs_between(self, account_id: str, above: str, below: str) -> list[Job]:
+        """Return the jobs whose ids lie strictly between two numbers, in order; an empty bound is none."""
+        query = self._client.collection(f"accounts/{account_id}/jobs").order_by("job_id")
+        if above:
+            query = query.where(filter=FieldFilter("job_id", ">", above))
+        if below:
+            query = query.where(filter=FieldFilter("job_id", "<", below))
+        return [docs.job_from(each.to_dict() or {}) for each in query.limit(500).stream()]
+
+    def change_job(self, ref: JobRef, change: Callable[[Job], Job]) -> Job:
+        path = docs.job_path(ref)
+        for _ in _tries(path):
+            found = self._found(path)
+            before = docs.job_from(found.fields)
+            after = change(before)
+            old, new = docs.job_fields(before), docs.job_fields(after)
+            fields = {(name,): value for name, value in new.items() if old[name] != value}
+            if not fields:
+                return after
+            try:
+                self._documents.commit([Update(path=path, fields=fields, version=found.version)])
+                return after
+            except FailedPrecondition:
+                continue
+        raise Contended(path)
+
+    def add_page(self, job: Job, number: int, tasks: Sequence[Task]) -> bool:
+        writes: list[Create | Put] = [
+            Create(
+                path=docs.page_path(job.ref, number),
+                fields=docs.new_page_fields(number, list(tasks), job.project),
+            )
+        ]
+        for task in tasks:
+            path = docs.task_path(job.ref, task.task_id)
+            writes.append(Put(path=path, fields=docs.task_fields(task, job.project)))
+        try:
+            self._documents.commit(writes)
+        except AlreadyExists:
+            return False
+        return True
+
+    def page(self, ref: JobRef, number: int) -> Page:
+        found = self._found(docs.page_path(ref, number))
+        return docs.page_from(found.fields, found.version)
+
+    def page_summaries(self, job: Job) -> list[PageSummary]:
+        paths = [docs.page_path(job.ref, number) for number in range(job.page_count)]
+        found = self._documents.get(paths, mask=docs.SUMMARY_FIELDS)
+        return [docs.summary_from(each.fields) for each in found if each]
+
+    def place(self, ref: JobRef, page: Page, task_ids: Sequence[str], now: datetime) -> bool:
+        fields: dict[tuple[str, ...], Any] = {
+            ("placed", task_id): page.attempts[task_id] for task_id in task_ids
+        }
+        fields[("admitted_count",)] = page.admitted_count + len(task_ids)
+        fields[("placed_at",)] = now
+        path = docs.page_path(ref, page.number)
+        try:
+            self._documents.commit([Update(path=path, fields=fields, version=page.version)])
+        except FailedPrecondition:
+            return False
+        return True
+
+    def task(self, ref: TaskRef) -> Task:
+        return docs.task_from(self._found(docs.task_path(ref.job, ref.task_id)).fields)
+
+    def tasks(self, ref: JobRef, task_ids: Iterable[str]) -> list[Task]:
+        found = self._documents.get([docs.task_path(ref, task_id) for task_id in task_ids])
+        return [docs.task_from(each.fields) for each in found if each]
+
+    def task_and_job(self, ref: TaskRef) -> tuple[Task, Job]:
+        task, job = self._documents.get(
+            [docs.task_path(ref.job, ref.task_id), docs.job_path(ref.job)]
+        )
+        if task is None or job is None:
+            raise NotFound(f"task {ref.job_id}/{ref.task_id}")
+        return docs.task_from(task.fields), docs.job_from(job.fields)
+
+    def change_task(
+        self, ref: TaskRef, decide: Callable[[Task, Job], TaskChange | None]
+    ) -> Applied | None:
+        paths = [docs.task_path(ref.job, ref.task_id), docs.job_path(ref.job)]
+        for _ in _tries(paths[0]):
+            task, job = self._documents.get(paths)
+            if task is None or job is None:
+                raise NotFound(f"task {ref.job_id}/{ref.task_id}")
+            change = decide(docs.task_from(task.fields), docs.job_from(job.fields))
+            if change is None:
+                return None
+            page = _page_update(ref.job, change.task, [change])
+            update = _task_update(ref.job, change.task, task)
+            writes: list[Create | Update] = [update, page, *_ledger([change])]
+            try:
+                results = self._documents.commit(writes)
+            except (FailedPrecondition, AlreadyExists):
+                continue
+            return Applied(task=change.task, open_count=results[1][0])
+        raise Contended(paths[0])
+
+    def change_page(
+        self,
+        ref: JobRef,
+        number: int,
+        decide: Callable[[Page, Job, Sequence[Task]], PageDecision],
+    ) -> Page:
+        path = docs.page_path(ref, number)
+        for _ in _tries(path):
+            found_page, found_job = self._documents.get([path, docs.job_path(ref)])
+            if found_page is None or found_job is None:
+                raise NotFound(f"page {number} of job {ref.job_id}")
+            page = docs.page_from(found_page.fields, found_page.version)
+            job = docs.job_from(found_job.fields)
+            tasks = self._documents.get([docs.task_path(ref, tid) for tid in page.statuses])
+            found = {each.fields["task_id"]: each for each in tasks if each}
+            decision = decide(page, job, [docs.task_from(each.fields) for each in found.values()])
+            changes = decision.changes
+            if not changes and decision.command_seq == page.command_seq:
+                return page
+            update = _page_update(ref, None, changes, page, decision.command_seq)
+            writes: list[Create | Update] = [update, *_ledger(changes)]
+            writes += [_task_update(ref, c.task, found[c.task.task_id]) for c in changes]
+            try:
+                self._documents.commit(writes)
+                return page
+            except (FailedPrecondition, AlreadyExists):
+                continue
+        raise Contended(path)
+
+    def ledger(self, account_id: str, date: str) -> list[LedgerEntry]:
+        entries = self._client.collection(f"accounts/{account_id}/ledger")
+        query = entries.where(filter=FieldFilter("date", "==", date))
+        return [docs.ledger_from(each.to_dict() or {}) for each in query.stream()]
+
+    def job_ledger(self, ref: JobRef, attempts: Iterable[AttemptRef]) -> list[LedgerEntry]:
+        found = self._documents.get([docs.ledger_path(attempt) for attempt in attempts])
+        return [docs.ledger_from(each.fields) for each in found if each]
+
+    def save_day(self, account_id: str, date: str, totals: Mapping[str, Any]) -> None:
+        self._documents.commit([Put(path=f"accounts/{account_id}/days/{date}", fields=totals)])
+
+    def touch(self, attempt: AttemptRef, now: datetime, memory_peak_mib: int) -> None:
+        alive = {"number": attempt.number, "at": now, "memory_peak_mib": memory_peak_mib}
+        path = docs.task_path(attempt.task.job, attempt.task_id)
+        self._documents.commit([Update(path=path, fields={("alive",): alive})])
+
+    def watch(self, ref: TaskRef, until: datetime) -> None:
+        path = docs.task_path(ref.job, ref.task_id)
+        self._documents.commit([Update(path=path, fields={("watched_until",): until})])
+
+    def add_log_lines(
+        self, attempt: AttemptRef, first_line: int, lines: Sequence[str], now: datetime
+    ) -> None:
+        fields = {
+            "task_id": attempt.task_id,
+            "attempt": attempt.number,
+            "first_line": first_line,
+            "lines": list(lines),
+            "expires_at": now + _LOG_LINES_KEPT,
+        }
+        name = f"{attempt.task_id}-{attempt.number}-{first_line:08d}"
+        path = f"{docs.job_path(attempt.task.job)}/logs/{name}"
+        self._documents.commit([Put(path=path, fields=fields)])
+
+    def log_lines(self, attempt: AttemptRef) -> list[str]:
+        logs = self._client.collection(f"{docs.job_path(attempt.task.job)}/logs")
+        query = logs.where(filter=FieldFilter("task_id", "==", attempt.task_id)).where(
+            filter=FieldFilter("attempt", "==", attempt.number)
+        )
+        found = [each.to_dict() or {} for each in query.stream()]
+        ordered = sorted(found, key=lambda each: int(each["first_line"]))
+        return [line for each in ordered for line in each["lines"]]
+
+    def _found(self, path: str) -> Found:
+        found = self._documents.get([path])[0]
+        if found is None:
+            raise NotFound(path.rpartition("/")[2])
+        return found
+
+
+def _tries(path: str) -> Iterator[int]:
+    """Count tries; wait a little, at random, between them, so that two who collide do not collide again."""
+    for number in range(_TRIES):
+        if number:
+            time.sleep(random.uniform(0, 0.02 * 2**number))
+        yield number
+
+
+def _task_update(ref: JobRef, task: Task, found: Found) -> Update:
+    path = docs.task_path(ref, task.task_id)
+    return Update(path=path, fields=docs.changed_task_fields(task), version=found.version)
+
+
+def _ledger(changes: Sequence[TaskChange]) -> list[Create]:
+    return [
+        Create(path=docs.ledger_path(each.ledger.attempt), fields=docs.ledger_fields(each.ledger))
+        for each in changes
+        if each.ledger
+    ]
+
+
+def _page_update(
+    ref: JobRef,
+    task: Task | None,
+    changes: Sequence[TaskChange],
+    page: Page | None = None,
+    command_seq: int = 0,
+) -> Update:
+    """Return the one write of a page for these changes; `open_count` is the first number added to."""
+    fields: dict[tuple[str, ...], Any] = {}
+    add: dict[tuple[str, ...], int] = {("open_count",): 0}
+    for each in changes:
+        _count(add, each.page)
+        fields[("statuses", each.task.task_id)] = each.task.status
+        fields[("attempts", each.task.task_id)] = each.task.attempt
+    if page is not None:
+        fields[("command_seq",)] = command_seq
+        number, version = page.number, page.version
+    else:
+        assert task is not None
+        number, version = task.page, None
+    return Update(path=docs.page_path(ref, number), fields=fields, add=add, version=version)
+
+
+def _count(add: dict[tuple[str, ...], int], change: PageChange) -> None:
+    def plus(name: tuple[str, ...], number: int) -> None:
+        if number:
+            add[name] = add.get(name, 0) + number
+
+    plus(("open_count",), _open(change.after) - _open(change.before))
+    plus(("counts", change.before), -1)
+    plus(("counts", change.after), 1)
+    plus(("ended_count",), change.ended_count)
+    plus(("cost_micros",), change.cost_micros)
+
+
+def _open(status: TaskStatus) -> int:
+    return int(status not in ENDED)

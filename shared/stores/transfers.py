@@ -1,0 +1,38 @@
+"""Uploads in parts and what downloaders reported, in Firestore."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from google.cloud import firestore
+
+from shared.errors import NotFound
+from shared.stores.wire import Documents, Put
+
+
+class FirestoreTransferStore:
+    """The TransferStore of shared/ports.py."""
+
+    def __init__(self, client: firestore.Client) -> None:
+        self._client = client
+        self._documents = Documents(client)
+
+    def record_download(self, account_id: str, download_id: str, fields: Mapping[str, Any]) -> None:
+        path = f"accounts/{account_id}/downloads/{download_id}"
+        self._documents.commit([Put(path=path, fields=fields)])
+
+    def save_multipart(self, account_id: str, upload_id: str, fields: Mapping[str, Any]) -> None:
+        self._documents.commit([Put(path=_multipart(account_id, upload_id), fields=fields)])
+
+    def multipart(self, account_id: str, upload_id: str) -> Mapping[str, Any]:
+        path = _multipart(account_id, upload_id)
+        found = self._documents.get([path])[0]
+        if found is None:
+            raise NotFound(path)
+        return found.fields
+
+    def delete_multipart(self, account_id: str, upload_id: str) -> None:
+        self._client.document(_multipart(account_id, upload_id)).delete()
+
+
+def _multipart(account_id: str, upload_id: str) -> str:
+    return f"accounts/{account_id}/multiparts/{upload_id}"

@@ -1,0 +1,173 @@
+"""The composition root: environment to adapters. The only reader of the environment; everything is made on first use."""
+
+import os
+from datetime import UTC, datetime
+from functools import cache
+from typing import TYPE_CHECKING
+
+from flask import Request
+from google.cloud import firestore
+
+from shared.buses.pubsub import PubSubBus
+from shared.errors import InvalidRequest
+from shared.http import Reply
+from shared.models.farm import Orchestrator
+from shared.orchestrators.nomad import NomadScheduler
+from shared.ports import Blobs, Bus, Fleet, Ports, Scheduler
+from shared.stores.accounts import FirestoreAccountStore
+from shared.stores.admission import FirestoreAdmissionStore
+from shared.stores.catalog import FirestoreCatalogStore
+from shared.stores.jobs import FirestoreJobStore
+from shared.stores.orchestrators import FirestoreOrchestratorStore
+from shared.stores.transfers import FirestoreTransferStore
+from shared.tokens import Tokens
+
+if TYPE_CHECKING:
+    from shared.blobs.gcs import GcsBlobs
+
+
+def setting(name: str) -> str:
+    """Return a variable that must be set. Raises: RuntimeError naming it."""
+    value = os.environ.get(name, "")
+    if not value:
+        raise RuntimeError(f"the environment variable {name} is not set")
+    return value
+
+
+def now() -> datetime:
+    """Return the present moment, UTC."""
+    return datetime.now(UTC)
+
+
+def healthz(_: Request) -> Reply:
+    """Tell a supervisor that the function is there; anybody may ask, and learns nothing else."""
+    return {"status": "ok"}
+
+
+def push_token() -> str:
+    """Return what Pub/Sub's pushes and the scheduler's calls carry."""
+    return setting("BATON_PUSH_TOKEN")
+
+
+@cache
+def tokens() -> Tokens:
+    """Return the signer of clients' and attempts' tokens."""
+    return Tokens.parse(setting("BATON_SIGNING_KEYS"))
+
+
+@cache
+def firestore_client() -> firestore.Client:
+    """Return the database's client."""
+    return firestore.Client(project=setting("GOOGLE_CLOUD_PROJECT"))
+
+
+@cache
+def job_store() -> FirestoreJobStore:
+    """Return the jobs."""
+    return FirestoreJobStore(firestore_client())
+
+
+@cache
+def admission_store() -> FirestoreAdmissionStore:
+    """Return the active jobs."""
+    return FirestoreAdmissionStore(firestore_client())
+
+
+@cache
+def account_store() -> FirestoreAccountStore:
+    """Return accounts, projects, users and keys."""
+    return FirestoreAccountStore(firestore_client())
+
+
+@cache
+def catalog_store() -> FirestoreCatalogStore:
+    """Return the catalogue."""
+    return FirestoreCatalogStore(firestore_client())
+
+
+@cache
+def transfer_store() -> FirestoreTransferStore:
+    """Return the work of up- and downloaders."""
+    return FirestoreTransferStore(firestore_client())
+
+
+@cache
+def orchestrator_store() -> FirestoreOrchestratorStore:
+    """Return the orchestrators."""
+    return FirestoreOrchestratorStore(firestore_client())
+
+
+@cache
+def blobs() -> Blobs:
+    """Return the object storage."""
+    return _gcs()
+
+
+@cache
+def _gcs() -> "GcsBlobs":
+    from shared.blobs.gcs import GcsBlobs
+
+    return GcsBlobs.connect(
+        project=setting("GOOGLE_CLOUD_PROJECT"),
+        bucket=setting("BATON_BUCKET"),
+        credentials_path=os.environ.get("BATON_STORAGE_CREDENTIALS", ""),
+    )
+
+
+@cache
+def bus() -> Bus:
+    """Return the message bus."""
+    return PubSubBus.connect(project=setting("GOOGLE_CLOUD_PROJECT"))
+
+
+_schedulers: dict[tuple[str, str], Scheduler] = {}
+
+
+def scheduler(orchestrator: Orchestrator) -> Scheduler:
+    """Return the scheduler of an orchestrator. Raises: InvalidRequest when there is no driver for it."""
+    if orchestrator.scheduler != "nomad":
+        raise InvalidRequest({"scheduler": f"no driver for {orchestrator.scheduler!r}"})
+    key = (orchestrator.orchestrator_id, orchestrator.scheduler_address)
+    if key not in _schedulers:
+        _schedulers[key] = NomadScheduler(
+            orchestrator.scheduler_address,
+            token=os.environ.get("NOMAD_TOKEN", ""),
+            orchestrator_id=orchestrator.orchestrator_id,
+        )
+    return _schedulers[key]
+
+
+_fleets: dict[str, Fleet] = {}
+
+
+def fleet(orchestrator: Orchestrator) -> Fleet:
+    """Return the fleet of an orchestrator; its client takes a second to import, so only autoscale ever asks.
+
+    Raises: InvalidRequest when there is no driver for it.
+    """
+    if orchestrator.fleet != "gce":
+        raise InvalidRequest({"fleet": f"no driver for {orchestrator.fleet!r}"})
+    from shared.fleets.gce import GceFleet
+
+    if orchestrator.orchestrator_id not in _fleets:
+        _fleets[orchestrator.orchestrator_id] = GceFleet(
+            orchestrator, endpoint=os.environ.get("BATON_COMPUTE_ENDPOINT", "")
+        )
+    return _fleets[orchestrator.orchestrator_id]
+
+
+@cache
+def ports() -> Ports:
+    """Return all that the services of dispatch need."""
+    return Ports(
+        jobs=job_store(),
+        admission=admission_store(),
+        accounts=account_store(),
+        orchestrators=orchestrator_store(),
+        blobs=blobs(),
+        bus=bus(),
+        schedulers=scheduler,
+        attempt_token=lambda ref: tokens().issue_attempt(ref, now()),
+        agent_url=setting("BATON_AGENT_URL"),
+        now=now,
+    )

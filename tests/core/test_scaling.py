@@ -1,0 +1,636 @@
+"""plan(): what each pool is told to do, and what it may never be told."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.core import census
+from shared.core.census import Backlog
+from shared.core.scaling import plan
+from shared.core.waiting import why_waiting
+from shared.models.farm import (
+    Decision,
+    FleetInstance,
+    FleetProblem,
+    Instance,
+    InstanceStatus,
+    Node,
+    Orchestrator,
+    Placement,
+    PoolKey,
+    ProblemCode,
+    Shape,
+    Stage,
+    StockOut,
+)
+from shared.models.task import WaitingFor
+
+NOW = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
+SHAPE = Shape("n1-standard-4", True)
+OTHER_SHAPE = Shape("n1-standard-8", False)
+A, B = PoolKey("z-a", *SHAPE), PoolKey("z-b", *SHAPE)
+S = InstanceStatus
+
+
+def an_orchestrator(**fields: object) -> Orchestrator:
+    known = Orchestrator(
+        orchestrator_id="o1",
+        scheduler="nomad",
+        scheduler_address="http://127.0.0.1:1",
+        fleet="gce",
+        project="p",
+        region="z",
+        zones={"z-a": True, "z-b": True},
+    )
+    return replace(known, **fields)  # type: ignore[arg-type]
+
+
+def an_instance(name: str, status: S, pool: PoolKey = A, **fields: object) -> Instance:
+    is_free = status in (S.IDLE, S.DRAINING)
+    known = Instance(
+        name=name,
+        pool=pool,
+        status=status,
+        created_at=NOW - timedelta(minutes=10, seconds=1),
+        idle_since=NOW - timedelta(minutes=5) if is_free else None,
+    )
+    return replace(known, **fields)  # type: ignore[arg-type]
+
+
+def some(number: int, status: S, pool: PoolKey = A, **fields: object) -> list[Instance]:
+    return [an_instance(f"{status}-{pool.zone}-{i}", status, pool, **fields) for i in range(number)]
+
+
+def booting(number: int, pool: PoolKey = A, **fields: object) -> list[Instance]:
+    return some(number, S.BOOTING, pool, **{"created_at": NOW - timedelta(seconds=9), **fields})
+
+
+def wants(number: int, shape: Shape = SHAPE, expected_s: float | None = None) -> Backlog:
+    return Backlog(shape=shape, count=number, expected_s=expected_s)
+
+
+def decide(
+    orchestrator: Orchestrator,
+    backlog: Sequence[Backlog] = (),
+    instances: Sequence[Instance] = (),
+    **more: object,
+) -> tuple[Decision, ...]:
+    names = (f"new-{i}" for i in count())
+    return plan(
+        orchestrator,
+        backlog=backlog,
+        instances=instances,
+        now=NOW,
+        new_name=lambda: next(names),
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def grown(decisions: Sequence[Decision]) -> dict[PoolKey, int]:
+    return {each.pool: len(each.grow) for each in decisions if each.grow}
+
+
+def drained(decisions: Sequence[Decision]) -> set[str]:
+    return {name for each in decisions for name in each.drain}
+
+
+def retired(decisions: Sequence[Decision]) -> set[str]:
+    return {name for each in decisions for name in each.retire}
+
+
+# Growth
+
+
+def test_nothing_waits_and_nothing_runs_so_nothing_is_decided() -> None:
+    assert decide(an_orchestrator()) == ()
+
+
+def test_each_waiting_attempt_gets_an_instance_spread_over_the_zones() -> None:
+    assert grown(decide(an_orchestrator(), [wants(6)])) == {A: 3, B: 3}
+
+
+def test_booting_and_idle_instances_are_counted_before_more_are_started() -> None:
+    there = booting(3) + some(2, S.IDLE, B)
+    assert sum(grown(decide(an_orchestrator(), [wants(6)], there)).values()) == 1
+
+
+def test_busy_instances_that_will_be_free_within_a_boot_are_counted() -> None:
+    there = some(4, S.BUSY, free_in_s=30.0) + some(4, S.BUSY, B, free_in_s=300.0)
+    assert sum(grown(decide(an_orchestrator(boot_s=60), [wants(6)], there)).values()) == 4
+
+
+def test_tasks_shorter_than_a_boot_share_instances() -> None:
+    assert sum(grown(decide(an_orchestrator(boot_s=60), [wants(100, expected_s=6)])).values()) == 10
+
+
+def test_tasks_longer_than_a_boot_get_one_instance_each() -> None:
+    assert sum(grown(decide(an_orchestrator(boot_s=60), [wants(9, expected_s=900)])).values()) == 9
+
+
+def test_growth_fills_the_smaller_zone_first() -> None:
+    there = some(4, S.BUSY)
+    assert grown(decide(an_orchestrator(), [wants(6)], there)) == {A: 1, B: 5}
+
+
+def test_growth_goes_to_the_cheaper_zone() -> None:
+    assert grown(decide(an_orchestrator(), [wants(6)], prices={A: 3, B: 2})) == {B: 6}
+
+
+def test_growth_avoids_a_zone_whose_instances_break() -> None:
+    assert grown(decide(an_orchestrator(), [wants(4)], some(1, S.DEAD))) == {B: 4}
+
+
+def test_growth_avoids_a_zone_that_is_out_of_stock_until_the_pause_is_over() -> None:
+    stock_out = StockOut(pool=A, until=NOW + timedelta(seconds=1), reason="stock_out")
+    orchestrator = an_orchestrator(stock_outs=(stock_out,))
+    assert grown(decide(orchestrator, [wants(4)])) == {B: 4}
+    over = replace(orchestrator, stock_outs=(replace(stock_out, until=NOW),))
+    assert grown(decide(over, [wants(4)])) == {A: 2, B: 2}
+
+
+def test_a_stock_out_of_one_shape_does_not_stop_another() -> None:
+    stock_out = StockOut(pool=A, until=NOW + timedelta(hours=1), reason="stock_out")
+    decisions = decide(an_orchestrator(stock_outs=(stock_out,)), [wants(2, OTHER_SHAPE)])
+    assert grown(decisions) == {PoolKey("z-a", *OTHER_SHAPE): 1, PoolKey("z-b", *OTHER_SHAPE): 1}
+
+
+def test_a_zone_that_is_switched_off_does_not_grow() -> None:
+    assert grown(decide(an_orchestrator(zones={"z-a": False, "z-b": True}), [wants(4)])) == {B: 4}
+
+
+def test_a_type_the_orchestrator_does_not_offer_does_not_grow() -> None:
+    assert decide(an_orchestrator(instance_types=("n1-standard-8",)), [wants(4)]) == ()
+
+
+@pytest.mark.parametrize(
+    "caps", [{"max_instances": 5}, {"max_grow_per_tick": 5}, {"max_per_pool": 3}]
+)
+def test_caps_limit_growth_and_the_reason_says_so(caps: dict[str, int]) -> None:
+    decisions = decide(an_orchestrator(**caps), [wants(50)])
+    assert 5 <= sum(grown(decisions).values()) <= 6
+    assert all("within the caps" in each.reason for each in decisions)
+
+
+def test_shapes_share_a_cap_fairly() -> None:
+    decisions = decide(an_orchestrator(max_instances=10), [wants(100), wants(3, OTHER_SHAPE)])
+    by_shape: dict[str, int] = {}
+    for pool, number in grown(decisions).items():
+        by_shape[pool.instance_type] = by_shape.get(pool.instance_type, 0) + number
+    assert by_shape == {"n1-standard-4": 7, "n1-standard-8": 3}
+
+
+def test_instances_that_could_not_be_listed_count_against_the_cap() -> None:
+    decisions = decide(an_orchestrator(max_instances=10), [wants(50)], unlisted_count=8)
+    assert sum(grown(decisions).values()) == 2
+
+
+# Shrinking
+
+
+def test_idle_instances_are_drained_first_and_deleted_once_they_are() -> None:
+    first = decide(an_orchestrator(), [], some(2, S.IDLE))
+    assert drained(first) == {"idle-z-a-0", "idle-z-a-1"} and not retired(first)
+    second = decide(an_orchestrator(), [], some(2, S.DRAINING))
+    assert retired(second) == {"draining-z-a-0", "draining-z-a-1"} and not drained(second)
+
+
+def test_a_drained_instance_that_works_again_is_left_alone() -> None:
+    assert decide(an_orchestrator(), [], some(1, S.DRAINING, idle_since=None)) == ()
+
+
+def test_an_instance_that_has_just_become_idle_stays() -> None:
+    there = some(1, S.IDLE, idle_since=NOW - timedelta(seconds=59))
+    assert decide(an_orchestrator(idle_s=60), [], there) == ()
+
+
+def test_idle_instances_stay_while_something_waits_for_their_shape() -> None:
+    assert decide(an_orchestrator(), [wants(1)], some(3, S.IDLE)) == ()
+
+
+def test_idle_instances_leave_though_something_waits_for_another_shape() -> None:
+    decisions = decide(an_orchestrator(), [wants(1, OTHER_SHAPE)], some(3, S.IDLE))
+    assert len(drained(decisions)) == 3
+
+
+@pytest.mark.parametrize(("age_s", "leaves"), [(601, False), (650, False), (655, True)])
+def test_an_idle_instance_leaves_at_the_end_of_the_minute_paid(age_s: int, leaves: bool) -> None:
+    there = some(1, S.IDLE, created_at=NOW - timedelta(seconds=age_s))
+    assert bool(drained(decide(an_orchestrator(tick_s=2), [], there))) is leaves
+
+
+def test_drained_instances_are_put_back_when_something_waits_again() -> None:
+    decisions = decide(an_orchestrator(), [wants(2)], some(3, S.DRAINING))
+    assert not grown(decisions)
+    assert len(decisions[0].resume) == 2 and len(decisions[0].retire) == 1
+
+
+def test_a_zone_switched_off_is_drained_at_once_busy_ones_too_but_none_is_deleted() -> None:
+    there = some(2, S.IDLE, idle_since=NOW) + some(2, S.BUSY) + booting(1)
+    decisions = decide(an_orchestrator(zones={"z-a": False, "z-b": True}), [wants(9)], there)
+    assert len(drained(decisions)) == 4 and not retired(decisions)
+    assert grown(decisions) == {B: 9}
+
+
+def test_drained_instances_in_a_zone_switched_off_are_not_put_back() -> None:
+    orchestrator = an_orchestrator(zones={"z-a": False, "z-b": True})
+    decisions = decide(orchestrator, [wants(1)], some(1, S.DRAINING))
+    assert retired(decisions) == {"draining-z-a-0"} and grown(decisions) == {B: 1}
+
+
+def test_an_orchestrator_switched_off_is_drained_whole() -> None:
+    decisions = decide(an_orchestrator(is_enabled=False), [wants(3)], some(1, S.IDLE, B))
+    assert drained(decisions) == {"idle-z-b-0"} and not grown(decisions)
+
+
+# What is broken
+
+
+def test_a_machine_that_never_joined_is_deleted_and_another_one_started() -> None:
+    late = booting(1, created_at=NOW - timedelta(seconds=301))
+    decisions = decide(an_orchestrator(boot_s=60), [wants(1)], late)
+    assert retired(decisions) == {"booting-z-a-0"} and grown(decisions) == {B: 1}
+
+
+def test_a_slow_kind_of_machine_is_given_three_times_its_boot() -> None:
+    late = booting(1, created_at=NOW - timedelta(seconds=899))
+    assert decide(an_orchestrator(boot_s=300), [wants(1)], late) == ()
+
+
+@pytest.mark.parametrize("problem", [ProblemCode.STOCK_OUT, ProblemCode.QUOTA])
+def test_a_machine_the_provider_cannot_start_is_given_up_at_once(problem: ProblemCode) -> None:
+    decisions = decide(an_orchestrator(), [wants(1)], booting(1, problem=problem))
+    assert retired(decisions) == {"booting-z-a-0"} and grown(decisions) == {B: 1}
+
+
+def test_stopped_machines_are_all_deleted() -> None:
+    there = some(30, S.DEAD, problem=ProblemCode.OTHER)
+    assert len(retired(decide(an_orchestrator(), [], there))) == 30
+
+
+def test_of_many_silent_machines_only_a_tenth_is_given_up_per_tick() -> None:
+    there = some(30, S.DEAD) + some(70, S.BUSY)
+    assert len(retired(decide(an_orchestrator(), [], there))) == 10
+    assert len(retired(decide(an_orchestrator(), [], some(1, S.DEAD)))) == 1
+
+
+def test_every_decision_says_why_and_what_it_is_based_on() -> None:
+    there = some(1, S.DEAD) + some(1, S.BUSY)
+    for each in decide(an_orchestrator(), [wants(5)], there):
+        assert each.reason
+        assert {"waiting", "need", "supply", "size", "booting", "idle", "busy"} <= set(each.facts)
+
+
+# Properties
+
+ZONES = ("z-a", "z-b", "z-c")
+SHAPES = (SHAPE, OTHER_SHAPE)
+CAPS = ("max_instances", "max_grow_per_tick", "max_per_pool")
+
+
+@st.composite
+def _instances(draw: st.DrawFn) -> list[Instance]:
+    found = []
+    for i, status in enumerate(draw(st.lists(st.sampled_from(list(S)), max_size=30))):
+        age_s = draw(st.integers(0, 1200))
+        is_free = status is S.IDLE or (status is S.DRAINING and draw(st.booleans()))
+        pool = PoolKey(draw(st.sampled_from(ZONES)), *draw(st.sampled_from(SHAPES)))
+        since = NOW - timedelta(seconds=draw(st.integers(0, age_s)))
+        found.append(
+            Instance(
+                name=f"i-{i}",
+                pool=pool,
+                status=status,
+                created_at=NOW - timedelta(seconds=age_s),
+                idle_since=since if is_free else None,
+                free_in_s=draw(st.none() | st.floats(0, 500)) if status is S.BUSY else None,
+                problem=draw(st.none() | st.sampled_from(ProblemCode))
+                if status in (S.BOOTING, S.DEAD)
+                else None,
+            )
+        )
+    return found
+
+
+_groups = st.builds(
+    Backlog,
+    shape=st.sampled_from(SHAPES),
+    count=st.integers(0, 60),
+    expected_s=st.none() | st.floats(0.5, 500),
+)
+_backlogs = st.lists(_groups, max_size=5)
+
+
+@st.composite
+def _orchestrators(draw: st.DrawFn) -> Orchestrator:
+    paused = draw(st.lists(st.tuples(st.sampled_from(ZONES), st.sampled_from(SHAPES)), max_size=3))
+    return an_orchestrator(
+        zones={zone: draw(st.booleans()) for zone in ZONES},
+        is_enabled=draw(st.sampled_from([True, True, True, False])),
+        boot_s=draw(st.integers(0, 200)),
+        idle_s=draw(st.integers(0, 120)),
+        tick_s=draw(st.sampled_from([1, 2, 60])),
+        stock_outs=tuple(
+            StockOut(
+                pool=PoolKey(zone, *shape),
+                until=NOW + timedelta(seconds=draw(st.integers(-60, 60))),
+                reason="stock_out",
+            )
+            for zone, shape in paused
+        ),
+        **{cap: draw(st.integers(0, 60)) for cap in CAPS},
+    )
+
+
+def apply(instances: Sequence[Instance], decisions: Sequence[Decision]) -> list[Instance]:
+    """Return the farm after these decisions, nothing else having happened."""
+    gone = retired(decisions)
+    out = drained(decisions)
+    back = {name for each in decisions for name in each.resume}
+    after = []
+    for each in instances:
+        if each.name in gone:
+            continue
+        status = S.DRAINING if each.name in out else S.IDLE if each.name in back else each.status
+        after.append(replace(each, status=status))
+    for decision in decisions:
+        for name in decision.grow:
+            new = an_instance(f"{name}-{len(after)}", S.BOOTING, decision.pool, created_at=NOW)
+            after.append(new)
+    return after
+
+
+@given(_orchestrators(), _backlogs, _instances(), st.integers(0, 20))
+@settings(max_examples=300, deadline=None)
+def test_no_cap_is_ever_exceeded(
+    orchestrator: Orchestrator, backlog: list[Backlog], there: list[Instance], unlisted: int
+) -> None:
+    decisions = decide(orchestrator, backlog, there, unlisted_count=unlisted)
+    added = grown(decisions)
+    assert sum(added.values()) <= orchestrator.max_grow_per_tick
+    if added:
+        assert len(there) + unlisted + sum(added.values()) <= orchestrator.max_instances
+    for pool, number in added.items():
+        size = sum(each.pool == pool for each in there)
+        assert size + number <= orchestrator.max_per_pool
+        assert pool.zone in orchestrator.enabled_zones
+
+
+@given(_orchestrators(), _backlogs, _instances())
+@settings(max_examples=300, deadline=None)
+def test_no_instance_with_work_is_ever_deleted(
+    orchestrator: Orchestrator, backlog: list[Backlog], there: list[Instance]
+) -> None:
+    by_name = {each.name: each for each in there}
+    decisions = decide(orchestrator, backlog, there)
+    for name in retired(decisions):
+        instance = by_name[name]
+        assert instance.status in (S.BOOTING, S.DRAINING, S.DEAD)
+        assert instance.status is not S.DRAINING or instance.idle_since is not None
+    for name in drained(decisions) & {each.name for each in there if each.status is S.BUSY}:
+        assert by_name[name].pool.zone not in orchestrator.enabled_zones
+
+
+@given(_orchestrators(), _backlogs, _instances())
+@settings(max_examples=300, deadline=None)
+def test_no_instance_gets_two_orders_and_no_pool_two_decisions(
+    orchestrator: Orchestrator, backlog: list[Backlog], there: list[Instance]
+) -> None:
+    decisions = decide(orchestrator, backlog, there)
+    names = [n for each in decisions for n in (*each.drain, *each.retire, *each.resume)]
+    assert len(names) == len(set(names)) and set(names) <= {each.name for each in there}
+    assert len({each.pool for each in decisions}) == len(decisions)
+    for each in decisions:
+        assert each.reason and (each.grow or each.drain or each.retire or each.resume)
+
+
+@given(_orchestrators(), _backlogs, _instances())
+@settings(max_examples=300, deadline=None)
+def test_ticks_on_an_unchanged_farm_come_to_rest_without_turning_back(
+    orchestrator: Orchestrator, backlog: list[Backlog], there: list[Instance]
+) -> None:
+    roomy = replace(orchestrator, max_instances=1000, max_grow_per_tick=1000, max_per_pool=1000)
+    farm = there
+    started: set[str] = set()
+    for _ in range(40):
+        decisions = decide(roomy, backlog, farm)
+        if not decisions:
+            break
+        after = apply(farm, decisions)
+        started |= {each.name for each in after} - {each.name for each in farm}
+        assert not started & (retired(decisions) | drained(decisions))
+        farm = after
+    assert decide(roomy, backlog, farm) == ()
+
+
+@given(_orchestrators(), _backlogs, _instances(), _groups)
+@settings(max_examples=300, deadline=None)
+def test_more_demand_never_means_less_growth_or_more_shrinking(
+    orchestrator: Orchestrator, backlog: list[Backlog], there: list[Instance], more: Backlog
+) -> None:
+    less = decide(orchestrator, backlog, there)
+    greater = decide(orchestrator, [*backlog, more], there)
+    assert sum(grown(greater).values()) >= sum(grown(less).values()) - sum(
+        len(each.resume) for each in greater
+    )
+    assert drained(greater) <= drained(less)
+    assert retired(greater) <= retired(less)
+
+
+@given(_orchestrators(), _instances())
+@settings(max_examples=200, deadline=None)
+def test_with_nothing_to_do_every_instance_is_gone_in_the_end(
+    orchestrator: Orchestrator, there: list[Instance]
+) -> None:
+    now, farm = NOW, there
+    for _ in range(400):
+        # work ends, boots arrive, deletions finish: time alone must bring the farm to zero
+        farm = [_later(each, now) for each in farm if each.status is not S.RETIRING]
+        if not farm:
+            return
+        decisions = plan(orchestrator, backlog=(), instances=farm, now=now, new_name=str)
+        assert not grown(decisions)
+        farm = apply(farm, decisions)
+        now += timedelta(seconds=orchestrator.tick_s)
+    assert not farm
+
+
+def _later(instance: Instance, now: datetime) -> Instance:
+    if instance.status in (S.BOOTING, S.BUSY):
+        return replace(instance, status=S.IDLE, idle_since=now, problem=None)
+    if instance.status is S.DRAINING and instance.idle_since is None:
+        return replace(instance, idle_since=now)
+    return instance
+
+
+# Why something waits
+
+
+def reason(
+    orchestrator: Orchestrator, instances: Sequence[Instance], backlog: Sequence[Backlog]
+) -> tuple[WaitingFor, str]:
+    decisions = decide(orchestrator, backlog, instances)
+    return why_waiting(
+        orchestrator, backlog=backlog, instances=instances, decisions=decisions, now=NOW
+    )[SHAPE]
+
+
+def test_a_waiting_attempt_says_how_far_the_boot_is() -> None:
+    there = some(2, S.BUSY) + booting(3)
+    assert reason(an_orchestrator(), there, [wants(4)]) == (
+        WaitingFor.BOOT,
+        "2 of 6 instances are up, 4 booting",
+    )
+
+
+def test_a_waiting_attempt_says_that_no_zone_is_on() -> None:
+    off = an_orchestrator(zones={"z-a": False, "z-b": False})
+    assert reason(off, [], [wants(1)])[0] is WaitingFor.ZONE_OFF
+    assert reason(an_orchestrator(instance_types=("x",)), [], [wants(1)])[0] is WaitingFor.ZONE_OFF
+
+
+@pytest.mark.parametrize("code", [WaitingFor.STOCK_OUT, WaitingFor.QUOTA])
+def test_a_waiting_attempt_says_that_no_zone_has_a_machine(code: WaitingFor) -> None:
+    until = NOW + timedelta(seconds=9)
+    everywhere = tuple(StockOut(pool=pool, until=until, reason=code.value) for pool in (A, B))
+    assert reason(an_orchestrator(stock_outs=everywhere), [], [wants(1)])[0] is code
+
+
+def test_a_waiting_attempt_says_that_the_orchestrator_is_full() -> None:
+    there = some(2, S.BUSY, PoolKey("z-a", *OTHER_SHAPE))
+    assert reason(an_orchestrator(max_instances=2), there, [wants(1)])[0] is WaitingFor.QUOTA
+
+
+def test_a_waiting_attempt_with_a_machine_up_waits_for_the_scheduler() -> None:
+    assert reason(an_orchestrator(), some(1, S.IDLE), [wants(1)])[0] is WaitingFor.SCHEDULER
+
+
+# The census
+
+
+def a_placement(attempt_id: str, stage: Stage, **fields: object) -> Placement:
+    return replace(Placement(attempt_id=attempt_id, shape=SHAPE, stage=stage), **fields)  # type: ignore[arg-type]
+
+
+def ended(attempt_id: str, took_s: float) -> Placement:
+    started_at = NOW - timedelta(seconds=600)
+    return a_placement(
+        attempt_id,
+        Stage.ENDED,
+        started_at=started_at,
+        ended_at=started_at + timedelta(seconds=took_s),
+        instance="i-1",
+    )
+
+
+def test_what_a_jobs_attempts_take_is_learnt_from_those_that_ended() -> None:
+    seen = [ended("a-00001-0-1", 10), ended("a-00001-1-1", 20), ended("a-00001-2-1", 90)]
+    assert census.expected_seconds(seen, NOW) == {"a-00001": 20.0}
+
+
+def test_what_runs_longer_than_the_ended_ones_is_believed() -> None:
+    running = a_placement("a-00001-1-1", Stage.STARTED, started_at=NOW - timedelta(seconds=300))
+    assert census.expected_seconds([ended("a-00001-0-1", 10), running], NOW) == {"a-00001": 300.0}
+
+
+def test_the_backlog_keeps_jobs_of_different_length_apart() -> None:
+    waiting = [a_placement(f"a-0000{job}-{i}-1", Stage.WAITING) for job in (1, 2) for i in (0, 1)]
+    assert census.backlog(waiting, {"a-00001": 9.0}) == [wants(2, expected_s=9.0), wants(2)]
+
+
+def joined(
+    listed: FleetInstance, node: Node | None = None, placements: Sequence[Placement] = ()
+) -> Instance:
+    nodes = [node] if node else []
+    found = census.instances(
+        an_orchestrator(boot_s=60),
+        [listed],
+        nodes=nodes,
+        placements=placements,
+        expected_s={"a-00001": 100.0},
+        now=NOW,
+    )
+    return found[0]
+
+
+LISTED = FleetInstance(name="i-1", pool=A, created_at=NOW - timedelta(minutes=9))
+NODE = Node(
+    name="i-1", node_id="n", zone="z-a", is_up=True, is_eligible=True, attempt_ids=()
+)  # fmt: skip
+RUNNING = a_placement(
+    "a-00001-0-1", Stage.STARTED, instance="i-1", started_at=NOW - timedelta(seconds=70)
+)
+
+
+@pytest.mark.parametrize(
+    ("listed", "node", "placements", "status"),
+    [
+        (LISTED, None, (), S.BOOTING),
+        (LISTED, NODE, (), S.IDLE),
+        (LISTED, NODE, (RUNNING,), S.BUSY),
+        (LISTED, replace(NODE, attempt_ids=("a-00001-0-1",)), (), S.BUSY),
+        (LISTED, replace(NODE, is_eligible=False), (), S.DRAINING),
+        (LISTED, replace(NODE, is_eligible=False), (RUNNING,), S.DRAINING),
+        (LISTED, replace(NODE, is_up=False), (), S.DEAD),
+        (replace(LISTED, is_stopped=True), NODE, (), S.DEAD),
+        (replace(LISTED, is_retiring=True), NODE, (RUNNING,), S.RETIRING),
+    ],
+)
+def test_an_instance_is_what_provider_and_scheduler_say_together(
+    listed: FleetInstance, node: Node | None, placements: Sequence[Placement], status: S
+) -> None:
+    found = joined(listed, node, placements)
+    assert found.status is status
+    is_free = status in (S.IDLE, S.DRAINING) and not placements
+    assert (found.idle_since is not None) is is_free
+
+
+def test_a_busy_instance_is_expected_to_be_free_when_its_attempt_ends() -> None:
+    assert joined(LISTED, NODE, [RUNNING]).free_in_s == 30.0
+
+
+def test_an_instance_is_idle_since_its_last_attempt_or_else_since_it_joined() -> None:
+    done = ended("a-00001-0-1", 10)
+    assert joined(LISTED, NODE, [done]).idle_since == done.ended_at
+    assert joined(LISTED, NODE).idle_since == LISTED.created_at + timedelta(seconds=60)
+
+
+def a_problem(code: ProblemCode = ProblemCode.STOCK_OUT, ago_s: float = 1) -> FleetProblem:
+    return FleetProblem(pool=A, code=code, message="", at=NOW - timedelta(seconds=ago_s))
+
+
+def test_a_pool_out_of_stock_is_paused_and_the_same_report_again_changes_nothing() -> None:
+    first = census.stock_outs(an_orchestrator(), [a_problem()], NOW)
+    assert [(each.pool, each.pause_s) for each in first] == [(A, 60)]
+    later = NOW + timedelta(seconds=70)
+    again = census.stock_outs(an_orchestrator(stock_outs=first), [a_problem()], later)
+    assert again == first
+
+
+def test_the_pause_doubles_each_time_and_is_forgotten_after_a_while() -> None:
+    past = StockOut(pool=A, until=NOW - timedelta(seconds=30), reason="stock_out", pause_s=60)
+    orchestrator = an_orchestrator(stock_outs=(past,))
+    (second,) = census.stock_outs(orchestrator, [a_problem()], NOW)
+    assert second.pause_s == 120 and second.until == NOW + timedelta(seconds=120)
+    long_ago = replace(past, until=NOW - timedelta(hours=1))
+    (afresh,) = census.stock_outs(replace(orchestrator, stock_outs=(long_ago,)), [a_problem()], NOW)
+    assert afresh.pause_s == 60
+    assert census.stock_outs(replace(orchestrator, stock_outs=(long_ago,)), [], NOW) == ()
+
+
+def test_two_reports_at_once_count_as_one() -> None:
+    (found,) = census.stock_outs(an_orchestrator(), [a_problem(), a_problem(ago_s=2)], NOW)
+    assert found.pause_s == 60
+
+
+def test_a_quota_pauses_every_zone() -> None:
+    found = census.stock_outs(an_orchestrator(), [a_problem(ProblemCode.QUOTA)], NOW)
+    assert [each.pool for each in found] == [A, B]
+
+
+def test_other_problems_pause_nothing() -> None:
+    assert census.stock_outs(an_orchestrator(), [a_problem(ProblemCode.OTHER)], NOW) == ()
