@@ -1,0 +1,306 @@
+"""The life of a task."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.core.lifecycle import (
+    COMMANDS,
+    ENDS,
+    FENCES,
+    LOST_RETRIES,
+    UNCLAIMED_ATTEMPTS,
+    Moved,
+    Report,
+    claim,
+    command,
+    downloaded,
+    report,
+    withdraw,
+)
+from shared.errors import AttemptWithdrawn, InvalidTransition, StaleAttempt
+from shared.models.job import Command, Fence, Job
+from shared.models.task import ENDED, Outcome, Task, TaskStatus
+from tests.builders import a_job, a_task, an_attempt, at
+
+T = TaskStatus
+FIRST = "claim-0000000000000001"
+SECOND = "claim-0000000000000002"
+
+
+def running(job: Job | None = None, **named: object) -> Task:
+    moved = claim(a_task(**named), job or a_job(), an_attempt(number=1, claim=FIRST))
+    assert moved is not None
+    return moved.task
+
+
+def ended(outcome: Outcome, job: Job | None = None, seconds: float = 30) -> Moved:
+    said = Report(outcome=outcome, at=at(seconds), claim=FIRST)
+    moved = report(running(), job or a_job(), 1, said)
+    assert moved is not None
+    return moved
+
+
+def test_every_outcome_and_every_command_has_an_answer() -> None:
+    assert set(ENDS) == set(Outcome)
+    assert set(FENCES) == set(Command)
+    assert {order for _, order in COMMANDS} == set(Command)
+
+
+def test_a_claim_starts_the_task_once() -> None:
+    task = running()
+    assert task.status is T.RUNNING
+    assert claim(task, a_job(), an_attempt(number=1, claim=FIRST)) is None
+    with pytest.raises(StaleAttempt):
+        claim(task, a_job(), an_attempt(number=1, claim=SECOND))
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_claim_of_another_attempt_is_stale(number: int) -> None:
+    with pytest.raises(StaleAttempt):
+        claim(a_task(attempt=2), a_job(), an_attempt(number=number))
+
+
+@pytest.mark.parametrize("fence", [Fence.HELD, Fence.KILLED])
+def test_one_write_on_the_job_stops_every_claim(fence: Fence) -> None:
+    with pytest.raises(AttemptWithdrawn):
+        claim(a_task(), a_job(fence=fence), an_attempt())
+
+
+@pytest.mark.parametrize("status", [T.HOLDING, T.KILLED])
+def test_a_task_that_does_not_wait_is_not_claimed(status: TaskStatus) -> None:
+    with pytest.raises(AttemptWithdrawn):
+        claim(a_task(status=status), a_job(), an_attempt())
+
+
+def test_success_is_billed_by_started_minutes_at_the_copied_price() -> None:
+    moved = ended(Outcome.SUCCESS, seconds=61)
+    assert moved.task.status is T.SUCCESS
+    assert moved.ended is not None
+    assert (moved.ended.billed_minutes, moved.ended.cost_micros) == (2, 3000)
+    assert moved.page.cost_micros == 3000
+
+
+def test_a_report_said_twice_counts_once() -> None:
+    moved = ended(Outcome.SUCCESS)
+    said = Report(outcome=Outcome.SUCCESS, at=at(99), claim=FIRST)
+    assert report(moved.task, a_job(), 1, said) is None
+
+
+def test_a_report_of_another_process_is_refused() -> None:
+    with pytest.raises(StaleAttempt):
+        report(running(), a_job(), 1, Report(outcome=Outcome.SUCCESS, at=at(1), claim=SECOND))
+
+
+def test_a_report_of_an_attempt_never_claimed_is_refused() -> None:
+    with pytest.raises(StaleAttempt):
+        report(a_task(), a_job(), 1, Report(outcome=Outcome.SUCCESS, at=at(1), claim=FIRST))
+
+
+def test_preemptions_are_retried_as_often_as_the_job_says() -> None:
+    once = ended(Outcome.PREEMPTED, a_job(preempted_retries=1))
+    assert (once.task.status, once.task.attempt) == (T.PENDING, 2)
+    never = ended(Outcome.PREEMPTED, a_job(preempted_retries=0))
+    assert never.task.status is T.PREEMPTED
+
+
+def test_a_lost_attempt_is_retried_whatever_the_job_says_but_not_for_ever() -> None:
+    task = a_task()
+    for number in range(1, LOST_RETRIES + 2):
+        moved = claim(task, a_job(), an_attempt(number=number, claim=FIRST))
+        assert moved is not None
+        moved = report(moved.task, a_job(), number, Report(outcome=Outcome.LOST, at=at(1)))
+        assert moved is not None
+        task = moved.task
+    assert task.status is T.FAILED
+    assert len(task.attempts) == LOST_RETRIES + 1
+
+
+def test_a_preemption_counts_apart_from_a_loss() -> None:
+    job = a_job(preempted_retries=1)
+    moved = ended(Outcome.LOST, job)
+    again = claim(moved.task, job, an_attempt(number=2, claim=FIRST))
+    assert again is not None
+    said = Report(outcome=Outcome.PREEMPTED, at=at(1), claim=FIRST)
+    moved_again = report(again.task, job, 2, said)
+    assert moved_again is not None
+    assert moved_again.task.status is T.PENDING
+
+
+def test_what_ends_while_its_job_is_killed_is_killed_but_a_frame_that_is_done_is_done() -> None:
+    killed = a_job(fence=Fence.KILLED, preempted_retries=5)
+    assert ended(Outcome.PREEMPTED, killed).task.status is T.KILLED
+    assert ended(Outcome.FAILED, killed).task.status is T.KILLED
+    assert ended(Outcome.SUCCESS, killed).task.status is T.SUCCESS
+
+
+def test_what_is_retried_while_its_job_is_held_holds() -> None:
+    held = a_job(fence=Fence.HELD, preempted_retries=1)
+    assert ended(Outcome.PREEMPTED, held).task.status is T.HOLDING
+
+
+def test_killing_a_running_task_ends_and_bills_its_attempt() -> None:
+    moved = command(running(), Command.KILL, is_placed=True, now=at(30))
+    assert moved is not None and moved.ended is not None
+    assert moved.task.status is T.KILLED
+    assert moved.ended.billed_minutes == 1
+    late = Report(outcome=Outcome.SUCCESS, at=at(40), claim=FIRST)
+    assert report(moved.task, a_job(), 1, late) is None
+
+
+def test_holding_a_placed_task_takes_its_attempt_back() -> None:
+    moved = command(a_task(), Command.HOLD, is_placed=True, now=at(0))
+    assert moved is not None
+    assert (moved.task.status, moved.task.attempt) == (T.HOLDING, 2)
+    assert moved.page.ended_count == 1
+    with pytest.raises(StaleAttempt):
+        claim(moved.task, a_job(), an_attempt(number=1))
+
+
+def test_a_retry_is_a_new_attempt() -> None:
+    failed = ended(Outcome.FAILED).task
+    moved = command(failed, Command.RETRY_FAILED, is_placed=True, now=at(99))
+    assert moved is not None
+    assert (moved.task.status, moved.task.attempt, moved.page.ended_count) == (T.PENDING, 2, 0)
+
+
+def test_a_command_that_does_not_apply_is_refused() -> None:
+    with pytest.raises(InvalidTransition):
+        command(ended(Outcome.SUCCESS).task, Command.HOLD, is_placed=False, now=at(0))
+
+
+def test_a_withdrawn_attempt_makes_way_for_the_next_until_it_is_hopeless() -> None:
+    task = a_task()
+    for number in range(1, UNCLAIMED_ATTEMPTS + 1):
+        assert task.status is T.PENDING
+        moved = withdraw(task, number)
+        assert moved is not None
+        task = moved.task
+    assert task.status is T.FAILED
+
+
+def test_a_claimed_attempt_is_not_withdrawn() -> None:
+    assert withdraw(running(), 1) is None
+
+
+def test_downloaded_is_said_of_the_frames_of_the_last_attempt_only() -> None:
+    done = ended(Outcome.SUCCESS).task
+    assert downloaded(done, 2) is None
+    moved = downloaded(done, 1)
+    assert moved is not None and moved.task.status is T.DOWNLOADED
+    assert downloaded(moved.task, 1) is None
+
+
+# --- any order of anything -----------------------------------------------------------------
+
+STEPS = st.one_of(
+    st.tuples(st.just("place")),
+    st.tuples(st.just("claim"), st.integers(1, 6), st.sampled_from([FIRST, SECOND])),
+    st.tuples(
+        st.just("report"),
+        st.integers(1, 6),
+        st.sampled_from(list(Outcome)),
+        st.sampled_from([FIRST, SECOND, None]),
+    ),
+    st.tuples(st.just("command"), st.sampled_from(list(Command))),
+    st.tuples(st.just("withdraw"), st.integers(1, 6)),
+    st.tuples(st.just("fence"), st.sampled_from(list(Fence))),
+)
+
+
+class Books:
+    """One task, its page's figures and its ledger, kept exactly as the store keeps them."""
+
+    def __init__(self) -> None:
+        self.job = a_job(preempted_retries=2)
+        self.task = a_task()
+        self.counts = Counter({T.PENDING: 1})
+        self.placed = 0
+        self.admitted_count = 0
+        self.ended_count = 0
+        self.cost_micros = 0
+        self.ledger: dict[int, int] = {}
+
+    def step(self, what: str, *args: object) -> None:
+        if what == "fence":
+            self.job = replace(self.job, fence=args[0])
+        elif what == "place":
+            if self.task.status is T.PENDING and self.placed != self.task.attempt:
+                self.placed = self.task.attempt
+                self.admitted_count += 1
+        else:
+            self.apply(self.moved(what, *args))
+
+    def moved(self, what: str, *args: object) -> Moved | None:
+        try:
+            if what == "claim":
+                if args[0] != self.placed:
+                    return None  # only what was placed has a token
+                return claim(self.task, self.job, an_attempt(number=args[0], claim=args[1]))
+            if what == "report":
+                said = Report(outcome=args[1], at=at(30), claim=args[2])  # type: ignore[arg-type]
+                return report(self.task, self.job, args[0], said)  # type: ignore[arg-type]
+            if what == "withdraw":
+                is_placed = args[0] == self.placed
+                return withdraw(self.task, args[0]) if is_placed else None  # type: ignore[arg-type]
+            is_placed = self.placed == self.task.attempt
+            return command(self.task, args[0], is_placed=is_placed, now=at(30))  # type: ignore[arg-type]
+        except (StaleAttempt, AttemptWithdrawn, InvalidTransition):
+            return None
+
+    def apply(self, moved: Moved | None) -> None:
+        if moved is None:
+            return
+        self.task = moved.task
+        self.counts[moved.page.before] -= 1
+        self.counts[moved.page.after] += 1
+        self.ended_count += moved.page.ended_count
+        self.cost_micros += moved.page.cost_micros
+        if moved.ended:
+            assert moved.ended.number not in self.ledger, "billed twice"
+            self.ledger[moved.ended.number] = moved.ended.cost_micros
+
+    def check(self) -> None:
+        live = [attempt for attempt in self.task.attempts if attempt.outcome is None]
+        assert len(live) == (self.task.status is T.RUNNING)
+        assert +self.counts == Counter({self.task.status: 1})
+        is_waiting_there = self.task.status is T.PENDING and self.placed == self.task.attempt
+        in_flight = int(is_waiting_there) + len(live)
+        assert self.admitted_count - self.ended_count == in_flight
+        numbers = [attempt.number for attempt in self.task.attempts]
+        assert numbers == sorted(set(numbers))
+        assert set(self.ledger) == set(numbers) - {attempt.number for attempt in live}
+        assert sum(self.ledger.values()) == self.cost_micros
+        if self.task.status in ENDED:
+            assert not live
+
+
+@given(st.lists(STEPS, max_size=40))
+@settings(max_examples=400, deadline=None)
+def test_whatever_comes_in_whatever_order_the_books_stay_right(
+    steps: list[tuple[object, ...]],
+) -> None:
+    books = Books()
+    for step in steps:
+        books.step(*step)  # type: ignore[arg-type]
+        books.check()
+
+
+@given(st.lists(STEPS, max_size=25), st.randoms(use_true_random=False))
+@settings(max_examples=200, deadline=None)
+def test_saying_everything_twice_changes_nothing(
+    steps: list[tuple[object, ...]], random: object
+) -> None:
+    once, twice = Books(), Books()
+    for step in steps:
+        once.step(*step)  # type: ignore[arg-type]
+        for _ in range(2):
+            if step[0] in ("claim", "report", "withdraw"):
+                twice.step(*step)  # type: ignore[arg-type]
+        if step[0] not in ("claim", "report", "withdraw"):
+            twice.step(*step)  # type: ignore[arg-type]
+    assert once.task == twice.task
+    assert once.ledger == twice.ledger
