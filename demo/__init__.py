@@ -1,0 +1,1 @@
+"""`make demo`: a real render, end to end, through the unmodified Conductor client."""
