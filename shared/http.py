@@ -7,6 +7,7 @@ import base64
 import binascii
 import hmac
 import io
+import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -31,6 +32,7 @@ from shared.errors import (
     Unauthenticated,
 )
 from shared.log import log
+from shared.tally import tally
 
 Json = Mapping[str, Any] | Sequence[Any]
 Reply = Response | Json | tuple[Json, int]
@@ -72,6 +74,23 @@ class Routes:
         self._adapter = self._map.bind("")
 
     def answer(self, request: Request) -> Response:
+        """Answer a request, and log one line: what it took, and how many documents it read and wrote."""
+        tally.start()
+        started = time.perf_counter()
+        response = self._answer(request)
+        log(
+            "INFO",
+            "answered",
+            method=request.method,
+            path=request.path,
+            status=response.status_code,
+            took_ms=round((time.perf_counter() - started) * 1000, 1),
+            read_count=tally.read_count,
+            write_count=tally.write_count,
+        )
+        return response
+
+    def _answer(self, request: Request) -> Response:
         """Call the view of a request and turn what it returns or raises into the answer."""
         # Old clients whose base url ends with a slash ask for //api/...
         path = "/" + request.path.lstrip("/")

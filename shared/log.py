@@ -4,6 +4,7 @@ import json
 import logging
 
 logger = logging.getLogger("baton")
+logger.setLevel(logging.INFO)
 
 
 def log(severity: str, event: str, **fields: object) -> None:

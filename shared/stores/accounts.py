@@ -10,7 +10,7 @@ from google.api_core.exceptions import NotFound as NoDocument
 from google.cloud import firestore
 
 from shared.errors import NotFound
-from shared.models.account import Account, ApiKey, Project, Role, User
+from shared.models.account import Account, ApiKey, Project, Role, User, Variable
 from shared.stores.wire import Documents, Found, Put, Update
 
 # What may be the id of a document; a name from a request that may not is the name of nothing.
@@ -25,12 +25,12 @@ class FirestoreAccountStore:
         self._documents = Documents(client)
 
     def account(self, account_id: str) -> Account:
-        return Account(**_known(Account, self._found(_account(account_id)).fields))
+        return _account_from(self._found(_account(account_id)).fields)
 
     def accounts(self) -> list[Account]:
         """Return every account, by id."""
         found = (each.to_dict() for each in self._client.collection("accounts").stream())
-        return [Account(**_known(Account, each)) for each in found if each]
+        return [_account_from(each) for each in found if each]
 
     def save_account(self, account: Account) -> None:
         fields_ = {(name,): value for name, value in asdict(account).items()}
@@ -82,6 +82,11 @@ class FirestoreAccountStore:
 def _known(model: type[Any], found: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields a model has; a document may hold more."""
     return {each.name: found[each.name] for each in fields(model) if each.name in found}
+
+
+def _account_from(found: Mapping[str, Any]) -> Account:
+    environment = tuple(Variable(**each) for each in found.get("environment", ()))
+    return Account(**_known(Account, found) | {"environment": environment})
 
 
 def _project_from(found: Mapping[str, Any]) -> Project:

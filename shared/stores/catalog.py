@@ -17,7 +17,10 @@ _PACKAGES_PER_DOCUMENT = 100
 
 
 class FirestoreCatalogStore:
-    """The CatalogStore of shared/ports.py. What was read is kept for some seconds: every submission needs it, and it hardly changes."""
+    """The CatalogStore of shared/ports.py.
+
+    What was read is kept for some seconds: every submission needs it, and it hardly changes.
+    """
 
     def __init__(self, client: firestore.Client) -> None:
         self._documents = Documents(client)

@@ -1,4 +1,4 @@
-"""Uploads in parts and what downloaders reported, in Firestore."""
+"""Uploads in parts, in Firestore."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,10 +15,6 @@ class FirestoreTransferStore:
     def __init__(self, client: firestore.Client) -> None:
         self._client = client
         self._documents = Documents(client)
-
-    def record_download(self, account_id: str, download_id: str, fields: Mapping[str, Any]) -> None:
-        path = f"accounts/{account_id}/downloads/{download_id}"
-        self._documents.commit([Put(path=path, fields=fields)])
 
     def save_multipart(self, account_id: str, upload_id: str, fields: Mapping[str, Any]) -> None:
         self._documents.commit([Put(path=_multipart(account_id, upload_id), fields=fields)])

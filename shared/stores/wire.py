@@ -21,6 +21,8 @@ from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrp
 from google.cloud.firestore_v1.types import document, write
 from google.cloud.firestore_v1.types import firestore as rpc
 
+from shared.tally import tally
+
 _Value = document.Value.pb()
 _Write = write.Write.pb()
 _CommitRequest = rpc.CommitRequest.pb()
@@ -123,6 +125,7 @@ class Documents:
         return _RETRY(self._get_once)(request, paths)
 
     def _get_once(self, request: Any, paths: Sequence[str]) -> list[Found | None]:
+        tally.read_count += len(request.documents)
         found: dict[str, Found] = {}
         for answer in self._get(request, timeout=_CALL_S, metadata=self._metadata):
             if answer.HasField("found"):
@@ -138,6 +141,7 @@ class Documents:
         request = _CommitRequest(database=self._database)
         for each in writes:
             self._fill_write(request.writes.add(), each)
+        tally.write_count += len(request.writes)
         answer = self._commit(request, timeout=_CALL_S, metadata=self._metadata)
         return [
             [int(value.integer_value) for value in result.transform_results]

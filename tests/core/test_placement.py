@@ -113,7 +113,9 @@ def test_one_that_cannot_run_it_is_passed_over_and_alone_gives_the_reason(
     unfit = an_orchestrator("east", **fields)
     assert chosen(unfit, WEST).orchestrator_id == "west"
     alone = chosen(unfit)
-    assert alone.orchestrator_id is None and alone.waiting_for is waiting_for and alone.note
+    assert alone.orchestrator_id is None
+    assert alone.waiting_for is waiting_for
+    assert alone.note
 
 
 def test_with_no_orchestrator_at_all_a_job_waits() -> None:

@@ -4,7 +4,13 @@ from collections.abc import Mapping
 
 import pytest
 
-from shared.core.progress import missing_pages, ordered, scouts_have_passed, settled, unfinished_pages
+from shared.core.progress import (
+    missing_pages,
+    ordered,
+    scouts_have_passed,
+    settled,
+    unfinished_pages,
+)
 from shared.models.job import Command, Fence, JobStatus, Sync, SyncState
 from shared.models.task import TaskStatus, WaitingFor
 from tests.builders import NOON, a_job, a_summary, at
@@ -75,7 +81,10 @@ def test_the_reason_goes_when_nothing_waits() -> None:
 
 
 def test_cost_is_the_sum_of_the_pages_and_the_first_end_is_kept() -> None:
-    pages = [a_summary(counts={T.SUCCESS: 1}, cost_micros=5), a_summary(number=1, counts={T.SUCCESS: 1}, cost_micros=7)]
+    pages = [
+        a_summary(counts={T.SUCCESS: 1}, cost_micros=5),
+        a_summary(number=1, counts={T.SUCCESS: 1}, cost_micros=7),
+    ]
     job = settled(a_job(task_count=2), pages, at(10))
     assert (job.cost_micros, job.ended_at) == (12, at(10))
     assert settled(job, pages, at(99)).ended_at == at(10)

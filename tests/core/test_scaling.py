@@ -194,9 +194,11 @@ def test_instances_that_could_not_be_listed_count_against_the_cap() -> None:
 
 def test_idle_instances_are_drained_first_and_deleted_once_they_are() -> None:
     first = decide(an_orchestrator(), [], some(2, S.IDLE))
-    assert drained(first) == {"idle-z-a-0", "idle-z-a-1"} and not retired(first)
+    assert drained(first) == {"idle-z-a-0", "idle-z-a-1"}
+    assert not retired(first)
     second = decide(an_orchestrator(), [], some(2, S.DRAINING))
-    assert retired(second) == {"draining-z-a-0", "draining-z-a-1"} and not drained(second)
+    assert retired(second) == {"draining-z-a-0", "draining-z-a-1"}
+    assert not drained(second)
 
 
 def test_a_drained_instance_that_works_again_is_left_alone() -> None:
@@ -226,25 +228,29 @@ def test_an_idle_instance_leaves_at_the_end_of_the_minute_paid(age_s: int, leave
 def test_drained_instances_are_put_back_when_something_waits_again() -> None:
     decisions = decide(an_orchestrator(), [wants(2)], some(3, S.DRAINING))
     assert not grown(decisions)
-    assert len(decisions[0].resume) == 2 and len(decisions[0].retire) == 1
+    assert len(decisions[0].resume) == 2
+    assert len(decisions[0].retire) == 1
 
 
 def test_a_zone_switched_off_is_drained_at_once_busy_ones_too_but_none_is_deleted() -> None:
     there = some(2, S.IDLE, idle_since=NOW) + some(2, S.BUSY) + booting(1)
     decisions = decide(an_orchestrator(zones={"z-a": False, "z-b": True}), [wants(9)], there)
-    assert len(drained(decisions)) == 4 and not retired(decisions)
+    assert len(drained(decisions)) == 4
+    assert not retired(decisions)
     assert grown(decisions) == {B: 9}
 
 
 def test_drained_instances_in_a_zone_switched_off_are_not_put_back() -> None:
     orchestrator = an_orchestrator(zones={"z-a": False, "z-b": True})
     decisions = decide(orchestrator, [wants(1)], some(1, S.DRAINING))
-    assert retired(decisions) == {"draining-z-a-0"} and grown(decisions) == {B: 1}
+    assert retired(decisions) == {"draining-z-a-0"}
+    assert grown(decisions) == {B: 1}
 
 
 def test_an_orchestrator_switched_off_is_drained_whole() -> None:
     decisions = decide(an_orchestrator(is_enabled=False), [wants(3)], some(1, S.IDLE, B))
-    assert drained(decisions) == {"idle-z-b-0"} and not grown(decisions)
+    assert drained(decisions) == {"idle-z-b-0"}
+    assert not grown(decisions)
 
 
 # What is broken
@@ -253,7 +259,8 @@ def test_an_orchestrator_switched_off_is_drained_whole() -> None:
 def test_a_machine_that_never_joined_is_deleted_and_another_one_started() -> None:
     late = booting(1, created_at=NOW - timedelta(seconds=301))
     decisions = decide(an_orchestrator(boot_s=60), [wants(1)], late)
-    assert retired(decisions) == {"booting-z-a-0"} and grown(decisions) == {B: 1}
+    assert retired(decisions) == {"booting-z-a-0"}
+    assert grown(decisions) == {B: 1}
 
 
 def test_a_slow_kind_of_machine_is_given_three_times_its_boot() -> None:
@@ -264,7 +271,8 @@ def test_a_slow_kind_of_machine_is_given_three_times_its_boot() -> None:
 @pytest.mark.parametrize("problem", [ProblemCode.STOCK_OUT, ProblemCode.QUOTA])
 def test_a_machine_the_provider_cannot_start_is_given_up_at_once(problem: ProblemCode) -> None:
     decisions = decide(an_orchestrator(), [wants(1)], booting(1, problem=problem))
-    assert retired(decisions) == {"booting-z-a-0"} and grown(decisions) == {B: 1}
+    assert retired(decisions) == {"booting-z-a-0"}
+    assert grown(decisions) == {B: 1}
 
 
 def test_stopped_machines_are_all_deleted() -> None:
@@ -402,10 +410,12 @@ def test_no_instance_gets_two_orders_and_no_pool_two_decisions(
 ) -> None:
     decisions = decide(orchestrator, backlog, there)
     names = [n for each in decisions for n in (*each.drain, *each.retire, *each.resume)]
-    assert len(names) == len(set(names)) and set(names) <= {each.name for each in there}
+    assert len(names) == len(set(names))
+    assert set(names) <= {each.name for each in there}
     assert len({each.pool for each in decisions}) == len(decisions)
     for each in decisions:
-        assert each.reason and (each.grow or each.drain or each.retire or each.resume)
+        assert each.reason
+        assert each.grow or each.drain or each.retire or each.resume
 
 
 @given(_orchestrators(), _backlogs, _instances())
@@ -558,9 +568,7 @@ def joined(
 
 
 LISTED = FleetInstance(name="i-1", pool=A, created_at=NOW - timedelta(minutes=9))
-NODE = Node(
-    name="i-1", node_id="n", zone="z-a", is_up=True, is_eligible=True, attempt_ids=()
-)  # fmt: skip
+NODE = Node(name="i-1", node_id="n", zone="z-a", is_up=True, is_eligible=True)
 RUNNING = a_placement(
     "a-00001-0-1", Stage.STARTED, instance="i-1", started_at=NOW - timedelta(seconds=70)
 )
@@ -572,7 +580,6 @@ RUNNING = a_placement(
         (LISTED, None, (), S.BOOTING),
         (LISTED, NODE, (), S.IDLE),
         (LISTED, NODE, (RUNNING,), S.BUSY),
-        (LISTED, replace(NODE, attempt_ids=("a-00001-0-1",)), (), S.BUSY),
         (LISTED, replace(NODE, is_eligible=False), (), S.DRAINING),
         (LISTED, replace(NODE, is_eligible=False), (RUNNING,), S.DRAINING),
         (LISTED, replace(NODE, is_up=False), (), S.DEAD),
@@ -615,7 +622,8 @@ def test_the_pause_doubles_each_time_and_is_forgotten_after_a_while() -> None:
     past = StockOut(pool=A, until=NOW - timedelta(seconds=30), reason="stock_out", pause_s=60)
     orchestrator = an_orchestrator(stock_outs=(past,))
     (second,) = census.stock_outs(orchestrator, [a_problem()], NOW)
-    assert second.pause_s == 120 and second.until == NOW + timedelta(seconds=120)
+    assert second.pause_s == 120
+    assert second.until == NOW + timedelta(seconds=120)
     long_ago = replace(past, until=NOW - timedelta(hours=1))
     (afresh,) = census.stock_outs(replace(orchestrator, stock_outs=(long_ago,)), [a_problem()], NOW)
     assert afresh.pause_s == 60

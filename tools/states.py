@@ -1,0 +1,96 @@
+"""Write docs/states.md from the tables of shared/core: `python -m tools.states > docs/states.md`."""
+
+from collections.abc import Iterable, Sequence
+
+from shared.core.lifecycle import COMMANDS, ENDS, FENCES, LOST_RETRIES, UNCLAIMED_ATTEMPTS
+from shared.models.job import Command, JobStatus
+from shared.models.task import Outcome, TaskStatus, WaitingFor
+
+MEANINGS = {
+    TaskStatus.HOLDING: "held by somebody, or until the scouts have succeeded",
+    TaskStatus.PENDING: "waits for its turn, or for a machine; `waiting_for` says which",
+    TaskStatus.RUNNING: "an agent has claimed its attempt",
+    TaskStatus.SUCCESS: "its frames are in the store",
+    TaskStatus.DOWNLOADED: "its frames arrived at the artist's",
+    TaskStatus.FAILED: "its command failed, or it was lost too often",
+    TaskStatus.PREEMPTED: "preempted more often than the job retries",
+    TaskStatus.KILLED: "ended by a command",
+}
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def commands() -> str:
+    """Return what each command makes of each status; a dash where it does not apply."""
+    head = ["status", *(f"`{order}`" for order in Command)]
+    rows = [
+        [f"**{status}**", *(COMMANDS.get((status, order), "–") for order in Command)]
+        for status in TaskStatus
+    ]
+    return table(head, rows)
+
+
+def page() -> str:
+    """Return the whole page."""
+    retried = {
+        Outcome.PREEMPTED: "as often as the job's `autoretry_policy` says: a new attempt",
+        Outcome.LOST: f"{LOST_RETRIES} times, whatever the job says: a new attempt",
+    }
+    return f"""# States
+
+Generated from the tables in `shared/core/lifecycle.py` by `python -m tools.states`; a test keeps it true.
+
+## Tasks
+
+{table(["status", "meaning"], [[f"**{status}**", MEANINGS[status]] for status in TaskStatus])}
+
+```
+            claim            success              downloaded
+  pending ---------> running ---------> success ------------> downloaded
+   ^  |  ^              |  |
+   |  |  |   retry left |  +--> failed, preempted, killed
+   |  |  +--------------+
+   |  | hold, kill
+   |  v
+  holding (unhold, or all scouts have succeeded) --> pending
+```
+
+A claim moves a pending task to running, if the token's attempt is the present one and the job's fence is open. An attempt that
+was placed and came to nothing before any claim is withdrawn; after {UNCLAIMED_ATTEMPTS} of those the task fails.
+
+### How an attempt ends
+
+{table(["outcome", "tried again", "otherwise the task is"], [[f"`{o}`", retried.get(o, "no"), ENDS[o]] for o in Outcome])}
+
+While the job is killed nothing is tried again, and what does not succeed is killed. While it is held, what is tried again holds.
+
+### What people may order
+
+For a single task a command that does not apply is refused; on a whole job it passes over such tasks. `release` is ordered by the server when all
+scouts have succeeded.
+
+{commands()}
+
+### What a command on a whole job means for claims, at once
+
+{table(["command", "fence"], [[f"`{order}`", FENCES[order]] for order in Command])}
+
+## Jobs
+
+{", ".join(f"`{status}`" for status in JobStatus)}. The status follows from the counts of the tasks: ended jobs are
+`failed` if any task failed, else `killed`, `preempted`, `success` or (all of them) `downloaded`; others are `running` if
+any task runs, then what the inputs' way says (`sync_pending`, `syncing`, `sync_failed`), then `pending` if any task is, and `holding` if
+only held tasks are left. A killed job says so at once and has ended when all its tasks have.
+
+## Why something waits
+
+{", ".join(f"`{reason}`" for reason in WaitingFor)}: always exactly one, with a sentence.
+"""
+
+
+if __name__ == "__main__":
+    print(page(), end="")
