@@ -1,0 +1,1 @@
+"""Stand-ins for what has no emulator of its own; imports nothing of shared/."""
