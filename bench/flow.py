@@ -1,0 +1,130 @@
+"""M3, M4a, M5, M14: from the call to the first task, tasks a second, kill, and documents written for each task."""
+
+import time
+from pathlib import Path
+
+from bench.farm import AGENTS, INSTANT_TYPE, BenchFarm, wait
+from bench.rows import Row, median, number
+from demo.figures import documents_used
+from shared.models.job import JobRef
+
+FIRST_RUNS = 7
+FIRST_GOAL_S = 0.25
+THROUGHPUT_TASKS = 3_000
+THROUGHPUT_GOAL = 300
+KILL_TASKS = 10_000
+KILL_RUNS = 3
+KILL_GOAL_MS = 20
+START_GRACE_S = 0.1
+WRITES_GOAL = 7
+UNLIMITED = 100_000
+
+
+def first_start_rows(farm: BenchFarm) -> list[Row]:
+    """Return M3 for one task and a thousand, on an agent that is there already."""
+    farm.limit(UNLIMITED)
+    rows = []
+    for count in (1, 1_000):
+        took = []
+        for run in range(FIRST_RUNS):
+            farm.instant("reset")
+            ref, began_at, _ = farm.submit(count, INSTANT_TYPE, salt=1_000_000 + count + run)
+            farm.wait_for_end(ref)
+            took.append(min(farm.instant("stats")["claimed_at"]) - began_at)
+        rows.append(
+            Row(
+                metric="M3",
+                what=f"submit to first task running, warm, job of {count:,}",
+                unit="s",
+                values=took,
+                goal=f"<= {FIRST_GOAL_S}",
+                is_met=median(took) <= FIRST_GOAL_S,
+            )
+        )
+    return rows
+
+
+def throughput_rows(farm: BenchFarm) -> list[Row]:
+    """Return M4a and M14: each task is claimed and reported by itself, over the agents' protocol."""
+    farm.limit(UNLIMITED)
+    rates, writes, reads = [], [], []
+    for run in range(3):
+        farm.instant("reset")
+        before = _documents(farm)
+        ref, began_at, _ = farm.submit(THROUGHPUT_TASKS, INSTANT_TYPE, salt=2_000_000 + run)
+        farm.wait_for_end(ref)
+        told = farm.instant("stats")
+        if told["faults"] or len(told["ended_at"]) != THROUGHPUT_TASKS:
+            raise RuntimeError(
+                f"agents met faults: {told['faults'][:3]}, {len(told['ended_at'])} ended"
+            )
+        rates.append(THROUGHPUT_TASKS / (max(told["ended_at"]) - began_at))
+        used = _documents(farm)
+        writes.append((used[0] - before[0]) / THROUGHPUT_TASKS)
+        reads.append((used[1] - before[1]) / THROUGHPUT_TASKS)
+    return [
+        Row(
+            metric="M4a",
+            what=f"no-op tasks a second, submit to last report, {THROUGHPUT_TASKS:,} tasks, {AGENTS} agents",
+            unit="tasks/s",
+            values=rates,
+            goal=f">= {THROUGHPUT_GOAL}",
+            is_met=median(rates) >= THROUGHPUT_GOAL,
+        ),
+        Row(
+            metric="M14",
+            what="documents written for each task, all of the control plane in",
+            unit="writes",
+            values=writes,
+            floor=f"reads: {number(median(reads))}; transactions that read the job: 0",
+            goal=f"<= {WRITES_GOAL}",
+            is_met=max(writes) <= WRITES_GOAL,
+        ),
+    ]
+
+
+def kill_rows(farm: BenchFarm) -> list[Row]:
+    """Return M5: how long the call takes, and whether anything starts 100 ms after its answer."""
+    farm.limit(UNLIMITED)
+    took_ms, late = [], []
+    for run in range(KILL_RUNS):
+        farm.instant("reset")
+        farm.instant("pause")
+        ref, _, _ = farm.submit(KILL_TASKS, INSTANT_TYPE, salt=3_000_000 + run)
+        farm.wait_for_placed(ref, 500)
+        farm.instant("resume")
+        wait("some tasks running", lambda: len(farm.instant("stats")["claimed_at"]) >= 20)
+        took_s, returned_at = _timed_kill(farm, ref)
+        took_ms.append(took_s * 1000)
+        farm.wait_for_end(ref)
+        claimed = farm.instant("stats")["claimed_at"]
+        late.append(sum(at > returned_at + START_GRACE_S for at in claimed))
+    return [
+        Row(
+            metric="M5",
+            what=f"kill of a job of {KILL_TASKS:,}, the call",
+            unit="ms",
+            values=took_ms,
+            peer="Slurm scancel 7 ms (docs/performance.md)",
+            goal=f"<= {KILL_GOAL_MS}",
+            is_met=median(took_ms) <= KILL_GOAL_MS,
+        ),
+        Row(
+            metric="M5",
+            what="tasks that started later than 100 ms after its answer",
+            unit="tasks",
+            values=[float(count) for count in late],
+            goal="0",
+            is_met=not any(late),
+        ),
+    ]
+
+
+def _timed_kill(farm: BenchFarm, ref: JobRef) -> tuple[float, float]:
+    took_s = farm.kill(ref)
+    return took_s, time.time()
+
+
+def _documents(farm: BenchFarm) -> tuple[int, int]:
+    used = documents_used((Path(farm.stack.state_path) / "logs").glob("*.log"))
+    return used["write"], used["read"]
