@@ -14,10 +14,7 @@ def main(order_path: str) -> int:
     """Submit the job that the order describes; returns 0 when it was accepted."""
     submission = Submit(json.loads(Path(order_path).read_text()))
     submission.progress_handler = lambda stats: say(
-        event="upload",
-        percent=stats.percent_complete,
-        files=stats.files_to_upload,
-        bytes=stats.bytes_uploaded,
+        event="upload", percent=100 * float(stats.percent_complete.value or 0)
     )
     answer, code = submission.main()
     say(event="submitted", code=code, answer=answer)

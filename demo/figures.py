@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,23 +31,21 @@ def lives(events: Iterable[dict[str, Any]], until: datetime) -> list[Life]:
     """Return the instances of the compute stand-in's events, oldest first."""
     moments: dict[str, dict[str, datetime]] = {}
     for event in events:
-        moments.setdefault(event["instance"], {})[event["event"]] = _moment(event["at"])
+        moments.setdefault(event["instance"], {})[event["kind"]] = _moment(event["at"])
     return [
         Life(
             instance=name,
             created_at=each["created"],
             booted_at=each.get("booted"),
-            deleted_at=each.get("deleted") or each.get("stopped") or until,
+            deleted_at=each.get("deleted") or each.get("preempted") or each.get("lost") or until,
         )
         for name, each in sorted(moments.items(), key=lambda item: item[1]["created"])
         if "created" in each
     ]
 
 
-def _moment(said: object) -> datetime:
-    if isinstance(said, int | float):
-        return datetime.fromtimestamp(said, UTC)
-    return datetime.fromisoformat(str(said).replace("Z", "+00:00"))
+def _moment(said: str) -> datetime:
+    return datetime.fromisoformat(said)
 
 
 def ledger_of(job: Job, tasks: Sequence[Task], ports: Ports) -> list[LedgerEntry]:

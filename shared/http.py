@@ -10,6 +10,7 @@ import io
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -148,10 +149,13 @@ def _refuse(request: Request, route: str, status: int, code: str, error: BatonEr
 
 
 def read_body(request: Request, limit_bytes: int = BODY_LIMIT_BYTES) -> bytes:
-    """Return the body, whether its length was announced or not. Raises: TooLarge."""
+    """Return the body, whether its length was announced or not. Raises: TooLarge; InvalidRequest."""
     if (request.content_length or 0) > limit_bytes:
         raise TooLarge(f"body: larger than {limit_bytes} bytes")
-    body = request.stream.read(limit_bytes + 1)
+    try:
+        body = request.stream.read(limit_bytes + 1)
+    except OSError as error:
+        raise InvalidRequest({"body": "ended before its end"}) from error
     if len(body) > limit_bytes:
         raise TooLarge(f"body: larger than {limit_bytes} bytes")
     return body
@@ -160,8 +164,9 @@ def read_body(request: Request, limit_bytes: int = BODY_LIMIT_BYTES) -> bytes:
 def discard_body(request: Request) -> None:
     """Read what is left of a body and throw it away; the framework would keep all of it in memory."""
     left = DISCARD_LIMIT_BYTES
-    while left > 0 and (chunk := request.stream.read(MIB)):
-        left -= len(chunk)
+    with suppress(OSError):  # the sender has gone
+        while left > 0 and (chunk := request.stream.read(MIB)):
+            left -= len(chunk)
     request.stream = io.BytesIO()
 
 

@@ -274,11 +274,7 @@ class CatalogStore(Protocol):
 
 
 class TransferStore(Protocol):
-    """Work of up- and downloaders."""
-
-    def record_download(
-        self, account_id: str, download_id: str, fields: Mapping[str, Any]
-    ) -> None: ...
+    """Uploads in parts that have begun and are not joined yet."""
 
     def save_multipart(
         self, account_id: str, upload_id: str, fields: Mapping[str, Any]
@@ -360,7 +356,10 @@ class Scheduler(Protocol):
         ...
 
     def placements(self) -> list[Placement]:
-        """Return every attempt it still knows; ended ones may be missing after a while."""
+        """Return every attempt it still knows; ended ones may be missing after a while.
+
+        Read after `nodes`, it shows everything that was ever started on a machine that was not eligible there.
+        """
         ...
 
     def nodes(self) -> list[Node]:
@@ -368,7 +367,7 @@ class Scheduler(Protocol):
         ...
 
     def set_eligible(self, node_id: str, is_eligible: bool) -> None:
-        """Let a machine take new attempts, or not; what runs goes on."""
+        """Let a machine take new attempts, or not; what runs goes on. Quiet when the machine is gone."""
         ...
 
     def forget(self, attempt_ids: Sequence[str]) -> None:

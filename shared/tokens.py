@@ -42,7 +42,7 @@ class Tokens:
     def issue_client(
         self, principal: Principal, audience: str, now: datetime, lifetime: timedelta
     ) -> str:
-        """Return the token of a client. `audience` is the API's host, which the clients compare with their own setting."""
+        """Return the token of a client. `audience` is the API's host, which clients compare with their own setting."""
         return self._sign(
             {
                 "aud": audience,
@@ -52,6 +52,13 @@ class Tokens:
                 "exp": int((now + lifetime).timestamp()),
             }
         )
+
+    def has_signed(self, token: str) -> bool:
+        """Tell whether a token claims to be signed by one of our keys; only reading it tells whether it is."""
+        try:
+            return jwt.get_unverified_header(token).get("kid") in self._keys
+        except jwt.InvalidTokenError:
+            return False
 
     def read_client(self, token: str) -> Principal:
         """Return who a token speaks for. Raises: Unauthenticated."""

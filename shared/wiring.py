@@ -13,7 +13,9 @@ from shared.errors import InvalidRequest
 from shared.http import Reply
 from shared.models.farm import Orchestrator
 from shared.orchestrators.nomad import NomadScheduler
-from shared.ports import Blobs, Bus, Fleet, Ports, Scheduler
+from shared.ports import Blobs, Bus, Fleet, Identity, Ports, Scheduler
+from shared.services.sign_in import ApiKeys
+from shared.services.uploads import PartSizes
 from shared.stores.accounts import FirestoreAccountStore
 from shared.stores.admission import FirestoreAdmissionStore
 from shared.stores.catalog import FirestoreCatalogStore
@@ -137,7 +139,7 @@ def scheduler(orchestrator: Orchestrator) -> Scheduler:
     return _schedulers[key]
 
 
-_fleets: dict[str, Fleet] = {}
+_fleets: dict[tuple[str, frozenset[tuple[str, str]]], Fleet] = {}
 
 
 def fleet(orchestrator: Orchestrator) -> Fleet:
@@ -148,12 +150,15 @@ def fleet(orchestrator: Orchestrator) -> Fleet:
     if orchestrator.fleet != "gce":
         raise InvalidRequest({"fleet": f"no driver for {orchestrator.fleet!r}"})
     from shared.fleets.gce import GceFleet
+    from shared.fleets.gce_resources import Machine
 
-    if orchestrator.orchestrator_id not in _fleets:
-        _fleets[orchestrator.orchestrator_id] = GceFleet(
-            orchestrator, endpoint=os.environ.get("BATON_COMPUTE_ENDPOINT", "")
-        )
-    return _fleets[orchestrator.orchestrator_id]
+    types = {each.name: each.machine_type for each in catalog_store().instance_types()}
+    key = (orchestrator.orchestrator_id, frozenset(types.items()))
+    if key not in _fleets:
+        endpoint = os.environ.get("BATON_COMPUTE_ENDPOINT", "")
+        machine = Machine(machine_types=types)
+        _fleets[key] = GceFleet(orchestrator, endpoint=endpoint, machine=machine)
+    return _fleets[key]
 
 
 @cache
@@ -170,4 +175,30 @@ def ports() -> Ports:
         attempt_token=lambda ref: tokens().issue_attempt(ref, now()),
         agent_url=setting("BATON_AGENT_URL"),
         now=now,
+    )
+
+
+@cache
+def identity() -> Identity:
+    """Return the people who sign in with a browser; its library takes a while to import, so only sign-ins ever ask."""
+    from shared.stores.identity import FirebaseIdentity
+
+    return FirebaseIdentity.connect(project=setting("GOOGLE_CLOUD_PROJECT"))
+
+
+@cache
+def api_keys() -> ApiKeys:
+    """Return the verifier of API keys, with its memory of good ones."""
+    return ApiKeys(account_store(), now)
+
+
+@cache
+def part_sizes() -> PartSizes:
+    """Return from which size on, and in which parts, a file goes up in parts."""
+    usual = PartSizes()
+    return PartSizes(
+        threshold_bytes=int(
+            os.environ.get("BATON_MULTIPART_THRESHOLD_BYTES", usual.threshold_bytes)
+        ),
+        part_bytes=int(os.environ.get("BATON_MULTIPART_PART_BYTES", usual.part_bytes)),
     )

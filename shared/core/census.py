@@ -47,7 +47,7 @@ def expected_seconds(placements: Iterable[Placement], now: datetime) -> dict[str
     for each in placements:
         if each.started_at is None:
             continue
-        if each.stage is Stage.ENDED and each.ended_at is not None:
+        if each.stage in (Stage.ENDED, Stage.FORGOTTEN) and each.ended_at is not None:
             ended[_job(each)].append((each.ended_at - each.started_at).total_seconds())
         elif each.stage is Stage.STARTED:
             running[_job(each)].append((now - each.started_at).total_seconds())
@@ -130,9 +130,9 @@ def _instance(listed: FleetInstance, node: Node | None, work: _Work, boot: timed
         return known
     if not node.is_up:
         return replace(known, status=InstanceStatus.DEAD)
-    if node.attempt_ids or listed.name in work.free_in_s:
+    if listed.name in work.free_in_s:
         status = InstanceStatus.BUSY if node.is_eligible else InstanceStatus.DRAINING
-        return replace(known, status=status, free_in_s=work.free_in_s.get(listed.name))
+        return replace(known, status=status, free_in_s=work.free_in_s[listed.name])
     # One that never worked has been idle since it joined; nobody noted when, so it is taken to have booted as usual.
     joined_at = min(listed.created_at + boot, work.now)
     status = InstanceStatus.IDLE if node.is_eligible else InstanceStatus.DRAINING

@@ -13,9 +13,9 @@ SYSTEM_PATH = ("/usr/local/bin", "/usr/bin", "/bin")
 def merge_environment(packages: Iterable[Package], asked: Mapping[str, str]) -> dict[str, str]:
     """Return the variables of a render.
 
-    Hosts come before their plugins. A list variable (append or prepend) that the client also names is the client's entries, then the
-    packages' that it lacks, since some clients merge the packages themselves and some send an empty PATH instead. Any other variable of
-    the client wins. PATH always ends with the system's folders.
+    Hosts come before their plugins. A list variable (append or prepend) that the client also names is the client's
+    entries, then the packages' that it lacks, since some clients merge the packages themselves and some send an empty
+    PATH instead. Any other variable of the client wins. PATH always ends with the system's folders.
     """
     lists: dict[str, list[str]] = {}
     values: dict[str, str] = {}

@@ -14,7 +14,7 @@ _SEPARATOR = re.compile(r"[,\s]+")
 class Frames:
     """A set of frames, kept as progressions so that a long one costs nothing.
 
-    Shapes: each progression ascends; two of them may share frames. Iteration gives every frame once, in ascending order.
+    Shapes: each progression ascends; two of them may share frames. Iteration gives every frame once, ascending.
     """
 
     progressions: tuple[range, ...]
@@ -22,10 +22,12 @@ class Frames:
     @classmethod
     def parse(cls, text: str) -> "Frames":
         """Read a spec such as `1-9x4, 20 -5--1`. Raises: ValueError when it is empty or malformed."""
+        if matched := _PART.fullmatch(text):
+            return cls((_progression(matched),))
         parts = [part for part in _SEPARATOR.split(text) if part]
         if not parts:
             raise ValueError("names no frame")
-        return cls(tuple(_progression(part) for part in parts))
+        return cls(tuple(_progression(_matched(part)) for part in parts))
 
     def __contains__(self, frame: int) -> bool:
         return any(frame in progression for progression in self.progressions)
@@ -51,17 +53,22 @@ class Frames:
         return False
 
 
-def _progression(part: str) -> range:
+def _matched(part: str) -> re.Match[str]:
     matched = _PART.fullmatch(part)
     if matched is None:
         raise ValueError(f"{part!r} is neither a frame nor a range such as 1-10x2")
-    start = int(matched[1])
-    end = start if matched[2] is None else int(matched[2])
-    step = 1 if matched[3] is None else int(matched[3])
+    return matched
+
+
+def _progression(matched: re.Match[str]) -> range:
+    first, last, every = matched.groups()
+    start = int(first)
+    end = start if last is None else int(last)
+    step = 1 if every is None else int(every)
     if step == 0:
-        raise ValueError(f"{part!r} has a step of zero")
+        raise ValueError(f"{matched[0]!r} has a step of zero")
     if max(abs(start), abs(end)) > MAX_FRAME:
-        raise ValueError(f"{part!r} goes beyond frame {MAX_FRAME}")
+        raise ValueError(f"{matched[0]!r} goes beyond frame {MAX_FRAME}")
     if start > end:
         start, end = end, start
     return range(start, end + 1, step)
@@ -75,13 +82,11 @@ def _spec(progression: range) -> str:
     return f"{first}-{last}{step}"
 
 
-def scout_indices(tasks: Sequence[Frames], scouts: Frames | None) -> list[int]:
+def scout_indices(tasks: Sequence[Frames], scouts: Frames) -> list[int]:
     """Return the positions of the tasks that go first: those whose frames meet the scouts.
 
-    Shapes: empty when everything may start at once, i.e. without scouts, where none of them meets a task, and where every task is one.
+    Shapes: empty when everything may start at once: where they meet no task, and where they meet all.
     """
-    if scouts is None:
-        return []
     wanted = list(scouts)
     found = [index for index, frames in enumerate(tasks) if frames.intersects(wanted)]
     return [] if len(found) == len(tasks) else found

@@ -14,8 +14,8 @@ GIB = 1024**3
 class Weights:
     """What counts for how much. Units: all terms of the score are micro-dollars, and the lowest score wins.
 
-    A job is weighed as if it ran `expected_minutes`; data that is not there yet costs its transfer; a region in which every other
-    zone is out of stock costs half of `stock_micros`.
+    A job is weighed as if it ran `expected_minutes`; data that is not there yet costs its transfer; a region in which
+    every other zone is out of stock costs half of `stock_micros`.
     """
 
     expected_minutes: int = 60
@@ -57,8 +57,8 @@ def choose(
 ) -> Choice:
     """Return the orchestrator for a job of this shape.
 
-    Shapes: `holds_data` maps an orchestrator's id to how many of the job's `data_bytes` its region has already; `prices` are
-    micro-dollars a minute, a pool without one counts as free.
+    Shapes: `holds_data` maps an orchestrator's id to how many of the job's `data_bytes` its region has already;
+    `prices` are micro-dollars a minute, a pool without one counts as free.
     """
     offering = [each for each in orchestrators if each.offers(shape.instance_type)]
     if not offering:

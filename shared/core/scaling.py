@@ -1,7 +1,7 @@
 """How many instances each pool should have: what was measured goes in, decisions with reasons come out.
 
-The unit of demand is one instance's time while another one boots. An attempt that takes that long, or of which nobody knows how long it
-takes, wants a whole one; ten attempts of which each takes a tenth share one.
+The unit of demand is one instance's time while another one boots. An attempt that takes that long, or of which nobody
+knows how long it takes, wants a whole one; ten attempts of which each takes a tenth share one.
 """
 
 from collections import defaultdict
@@ -24,11 +24,11 @@ from shared.models.farm import (
 )
 
 PAID = timedelta(minutes=1)
-# An idle instance leaves in the paid minute's last ticks: one takes it out of use, the next deletes it, one is to spare.
+# An idle instance leaves in the paid minute's last ticks: one takes it out of use, one deletes it, one is to spare.
 LEAVING_TICKS = 3
 # A machine that has not joined after three times the usual, but never less than five minutes, is not coming any more.
 SHORTEST_BOOT_LIMIT_S = 300
-# When many fall silent at once it is more likely the scheduler that does not hear them: only a tenth is given up per tick.
+# When many fall silent at once it is more likely the scheduler that does not hear: only a tenth is given up per tick.
 SILENT_SHARE = 0.1
 
 
@@ -86,8 +86,8 @@ def plan(
 ) -> tuple[Decision, ...]:
     """Return what to do now, by pool; nothing for a pool that is as it should be.
 
-    Shapes: `new_name` returns another name each time; `prices` are micro-dollars a minute, all alike when missing; `unlisted_count`
-    instances exist that could not be listed.
+    Shapes: `new_name` returns another name each time; `prices` are micro-dollars a minute, all alike when missing;
+    `unlisted_count` instances exist that could not be listed.
     """
     pools = _pools(orchestrator, instances, now)
     orders: defaultdict[PoolKey, _Order] = defaultdict(_Order)

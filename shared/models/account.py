@@ -25,11 +25,12 @@ class Principal:
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """A studio. Units: `max_instances` caps attempts in flight, 0 means none may start."""
+    """A studio. `max_instances` caps attempts in flight, 0 means none may start; its clients add `environment` to each job."""
 
     account_id: str
     name: str
     max_instances: int = 100
+    environment: tuple["Variable", ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,9 +24,9 @@ class Shape(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class StockOut:
-    """A pool that could not grow: no growth there until `until`. Kept a while longer, for `pause_s` doubles when it happens again.
+    """A pool that could not grow: no growth there until `until`.
 
-    Shapes: `reason` is a ProblemCode.
+    Kept a while longer, because `pause_s` doubles when it happens again. Shapes: `reason` is a ProblemCode.
     """
 
     pool: PoolKey
@@ -94,8 +94,8 @@ class ProblemCode(StrEnum):
 class Instance:
     """One machine; its name is never used again.
 
-    Shapes: `idle_since` is set while nothing runs on it, draining or not; `free_in_s` is when its attempt is expected to end, None
-    when nobody knows; `problem` is why the provider could not start it yet.
+    Shapes: `idle_since` is set while nothing runs on it, draining or not; `free_in_s` is when its attempt is expected
+    to end, None when nobody knows; `problem` is why the provider could not start it yet, or that it stopped it.
     """
 
     name: str
@@ -109,7 +109,10 @@ class Instance:
 
 @dataclass(frozen=True, kw_only=True)
 class FleetInstance:
-    """A machine as the provider lists it. `is_stopped`: it ran and does not any more; `problem`: it could not be started yet."""
+    """A machine as the provider lists it.
+
+    `is_stopped`: it ran and does not any more; `problem`: why it could not be started yet.
+    """
 
     name: str
     pool: PoolKey
@@ -128,7 +131,6 @@ class Node:
     zone: str
     is_up: bool
     is_eligible: bool
-    attempt_ids: tuple[str, ...]
 
 
 def instance_name(now: datetime, token: str) -> str:
@@ -154,6 +156,9 @@ class Stage(StrEnum):
     STARTED = "started"
     ENDED = "ended"  # its process is gone, whatever it reported
     LOST = "lost"  # its machine is gone
+    FORGOTTEN = (
+        "forgotten"  # ended and struck off the books; only where and when it ran is still known
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +186,10 @@ class FleetProblem:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What one tick wants for one pool, and why: names of instances to start, to delete, to take out of use and to put back."""
+    """What one tick wants for one pool, and why.
+
+    Shapes: names of instances to start, to delete, to take out of use, and to put back into use.
+    """
 
     pool: PoolKey
     grow: tuple[str, ...] = ()

@@ -23,7 +23,10 @@ class SubmittedFile(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """The body of POST /jobs/. Shapes: `tasks` in the order that gives them their ids, at least one."""
+    """The body of POST /jobs/.
+
+    Shapes: `tasks` in the order that gives them their ids, at least one; `scouts` the positions of those that go first.
+    """
 
     project: str
     instance_type: str
@@ -36,7 +39,7 @@ class Submission:
     priority: int
     max_instances: int
     preempted_retries: int
-    scout_frames: str
+    scouts: tuple[int, ...]
     package_ids: tuple[str, ...]
     environment: Mapping[str, str]
     metadata: Mapping[str, str]

@@ -8,15 +8,18 @@ from marshmallow import Schema, ValidationError
 from shared.errors import InvalidRequest
 
 
-def load(schema: Schema, body: Mapping[str, Any]) -> Any:
-    """Return what the schema makes of a body. Raises: InvalidRequest, whose fields are dotted paths."""
+def load(schema: Schema, body: Mapping[str, Any], path: str = "") -> Any:
+    """Return what the schema makes of a body; `path` is where the body itself is in something larger.
+
+    Raises: InvalidRequest, whose fields are dotted paths.
+    """
     try:
         return schema.load(body)
     except ValidationError as error:
-        raise InvalidRequest(dict(_flattened(error.messages))) from error
+        raise InvalidRequest(dict(_flattened(error.messages, path))) from error
 
 
-def _flattened(messages: Any, path: str = "") -> Iterator[tuple[str, str]]:
+def _flattened(messages: Any, path: str) -> Iterator[tuple[str, str]]:
     if not isinstance(messages, Mapping):
         yield path or "body", " ".join(map(str, messages))
         return

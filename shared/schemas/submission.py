@@ -1,11 +1,11 @@
-"""The body of POST /jobs/ (docs/clients.md, section 4)."""
+"""The body of POST /jobs/."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load, validate
 
-from shared.core.frames import Frames
+from shared.core.frames import Frames, scout_indices
 from shared.core.paths import node_path
 from shared.models.submission import Submission, SubmittedFile, SubmittedTask
 from shared.schemas.md5 import is_md5
@@ -22,52 +22,52 @@ _NAMES = validate.Regexp(r"[^=\x00]+\Z", error="Must not be empty nor contain '=
 _TEXT = validate.ContainsNoneOf("\x00", error="Must not contain a null character.")
 
 
-class Tasks(fields.Field[tuple[SubmittedTask, ...]]):
-    """`tasks_data`. One tight loop: a job may have 100,000 of them."""
+class Tasks(fields.Field[list[tuple[SubmittedTask, Frames]]]):
+    """`tasks_data`, each with its frames. One tight loop: a job may have 100,000 of them."""
 
     def _deserialize(
         self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
-    ) -> tuple[SubmittedTask, ...]:
+    ) -> list[tuple[SubmittedTask, Frames]]:
         if not isinstance(value, list):
             raise ValidationError("Not a valid list.")
         if not 1 <= len(value) <= MAX_TASKS:
             raise ValidationError(f"Must have 1 to {MAX_TASKS} tasks.")
-        tasks: list[SubmittedTask] = []
+        tasks: list[tuple[SubmittedTask, Frames]] = []
         wrong: dict[int, object] = {}
-        checked: set[str] = set()
+        read: dict[str, Frames] = {}
         for index, each in enumerate(value):
             try:
-                tasks.append(_task(each, checked))
+                tasks.append(_task(each, read))
             except ValidationError as error:
                 wrong[index] = error.messages
                 if len(wrong) >= MAX_COMPLAINTS:
                     break
         if wrong:
             raise ValidationError(wrong)
-        return tuple(tasks)
+        return tasks
 
 
-def _task(found: Any, checked: set[str]) -> SubmittedTask:
+def _task(found: Any, read: dict[str, Frames]) -> tuple[SubmittedTask, Frames]:
     if not isinstance(found, dict):
         raise ValidationError("Must be an object with command and frames.")
-    command, frames = found.get("command"), found.get("frames")
+    command, spec = found.get("command"), found.get("frames")
     if not isinstance(command, str) or not command.strip() or "\0" in command:
         raise ValidationError({"command": ["Must be a command line."]})
     if len(command) * 4 > MAX_COMMAND_BYTES and len(command.encode()) > MAX_COMMAND_BYTES:
         raise ValidationError({"command": [f"Longer than {MAX_COMMAND_BYTES} bytes."]})
-    if not isinstance(frames, str):
+    if not isinstance(spec, str):
         raise ValidationError({"frames": ["Must be frames such as 1-10x2,20."]})
-    if frames not in checked:
-        _check_frames(frames)
-        checked.add(frames)
-    return SubmittedTask(command, frames)
+    frames = read.get(spec)
+    if frames is None:
+        frames = read[spec] = _frames(spec)
+    return SubmittedTask(command, spec), frames
 
 
-def _check_frames(frames: str) -> None:
-    if len(frames) > MAX_FRAMES_CHARACTERS:
+def _frames(spec: str) -> Frames:
+    if len(spec) > MAX_FRAMES_CHARACTERS:
         raise ValidationError({"frames": [f"Longer than {MAX_FRAMES_CHARACTERS} characters."]})
     try:
-        Frames.parse(frames)
+        return Frames.parse(spec)
     except ValueError as error:
         raise ValidationError({"frames": [f"{error}."]}) from error
 
@@ -199,7 +199,7 @@ class SubmissionSchema(Schema):
             project=said["project"],
             instance_type=said["instance_type"],
             output_path=said["output_path"],
-            tasks=said["tasks_data"],
+            tasks=tuple(task for task, _ in said["tasks_data"]),
             title=said["job_title"],
             owner=said["owner"],
             location=said["location"],
@@ -207,7 +207,7 @@ class SubmissionSchema(Schema):
             priority=said["priority"],
             max_instances=said["max_instances"],
             preempted_retries=said["autoretry_policy"].get("preempted", {}).get("max_retries", 0),
-            scout_frames=_scouts(said["scout_frames"]),
+            scouts=_scouts([frames for _, frames in said["tasks_data"]], said["scout_frames"]),
             package_ids=tuple(dict.fromkeys(said["software_package_ids"])),
             environment=said["environment"],
             metadata=said["metadata"],
@@ -217,14 +217,14 @@ class SubmissionSchema(Schema):
         )
 
 
-def _scouts(spec: str) -> str:
-    """Check the scouts; a client without any may send nothing but separators."""
+def _scouts(tasks: Sequence[Frames], spec: str) -> tuple[int, ...]:
+    """Return the positions of the scouts; a client without any may send nothing but separators."""
     if not spec.strip(", \t"):
-        return ""
+        return ()
     try:
-        count = sum(map(len, Frames.parse(spec).progressions))
+        scouts = Frames.parse(spec)
     except ValueError as error:
         raise ValidationError(f"{error}.", "scout_frames") from error
-    if count > MAX_SCOUTS:
+    if sum(map(len, scouts.progressions)) > MAX_SCOUTS:
         raise ValidationError(f"Must name at most {MAX_SCOUTS} frames.", "scout_frames")
-    return spec
+    return tuple(scout_indices(tasks, scouts))

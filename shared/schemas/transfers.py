@@ -1,4 +1,4 @@
-"""The bodies of uploads and downloads (docs/clients.md, sections 5 and 9)."""
+"""The bodies of uploads and downloads."""
 
 from typing import Any
 

@@ -57,8 +57,10 @@ def _start(turn: Turn, summaries: Sequence[PageSummary], ports: Ports) -> int:
         job = _at_home(job, ports)
         if not job.orchestrator_id:
             return 0
-    elif turn.ready_count:
+    if turn.quota < turn.ready_count:
         _note(job, turn.waiting_for, turn.note, ports)
+    elif job.waiting_for in (WaitingFor.ADMISSION, WaitingFor.LIMIT):
+        _note(job, WaitingFor.SCHEDULER, "its tasks are with the scheduler", ports)
     left = turn.quota
     chunks: list[tuple[int, dict[str, int]]] = []
     for summary in summaries:

@@ -12,12 +12,13 @@ from datetime import timedelta
 
 from shared.core.lifecycle import Report, claim, report
 from shared.core.paths import node_path
-from shared.errors import AttemptWithdrawn, InvalidRequest, StaleAttempt
+from shared.errors import AttemptWithdrawn, CloudError, InvalidRequest, StaleAttempt
+from shared.log import log
 from shared.models.job import AttemptRef, Fence, Job
 from shared.models.task import Attempt, Outcome, Task, TaskStatus
 from shared.ports import Ports, TaskChange
+from shared.services.ask import ask_to_settle
 from shared.services.ledger import entry_of
-from shared.services.settle import ask_to_settle
 
 HEARTBEAT_S = 10
 URL_LIFETIME_S = 6 * 3600
@@ -171,7 +172,27 @@ def finish_attempt(
         ]
         content = json.dumps(listed).encode()
         ports.blobs.write(manifest_name(ref), content, "application/json")
+    if said.outcome is Outcome.PREEMPTED:
+        _take_out_of_use(ref, ports)
     return end_attempt(ref, said, ports)
+
+
+def _take_out_of_use(ref: AttemptRef, ports: Ports) -> None:
+    """Let the scheduler start nothing more on a machine that is about to go, before its agent ends and leaves it free.
+
+    Only spares attempts: where it fails, they are preempted too and tried again.
+    """
+    task, job = ports.jobs.task_and_job(ref.task)
+    live = task.live
+    if live is None or live.number != ref.number:
+        return
+    scheduler = ports.schedulers(ports.orchestrators.orchestrator(job.orchestrator_id))
+    try:
+        for node in scheduler.nodes():
+            if node.name == live.instance:
+                scheduler.set_eligible(node.node_id, False)
+    except CloudError as error:
+        log("WARNING", "preempted node left in use", instance=live.instance, reason=str(error))
 
 
 def end_attempt(ref: AttemptRef, said: Report, ports: Ports) -> TaskStatus:

@@ -8,6 +8,7 @@ from shared.models.farm import Orchestrator, Shape
 from shared.models.job import AttemptRef, Job, JobRef
 from shared.models.task import Page, TaskStatus
 from shared.ports import Ports, SubmittedAttempt
+from shared.services.ask import ask_to_scale
 
 _AT_ONCE = 8
 
@@ -30,9 +31,11 @@ def place(ref: JobRef, number: int, attempts: Mapping[str, int], ports: Ports) -
     ]
     if len(waiting) == 1:
         scheduler.submit(waiting[0])
-        return
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        list(pool.map(scheduler.submit, waiting))
+    else:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            list(pool.map(scheduler.submit, waiting))
+    if waiting:
+        ask_to_scale(orchestrator.orchestrator_id, ports)
 
 
 def _still_waits(page: Page, task_id: str, attempt: int) -> bool:
@@ -47,7 +50,8 @@ def _submitted(
     return SubmittedAttempt(
         ref=ref,
         shape=Shape(job.instance_type, job.is_preemptible),
-        zones=orchestrator.enabled_zones,
+        # All of its zones: one that is switched off is drained, and one that is switched on later may serve what waits now.
+        zones=sorted(orchestrator.zones),
         cores=job.cores,
         memory_mib=job.memory_mib,
         priority=job.priority,

@@ -10,8 +10,8 @@ from shared.models.farm import Placement, Stage
 from shared.models.job import AttemptRef, Job, JobRef
 from shared.models.task import Outcome, Task, TaskStatus
 from shared.ports import Ports, Scheduler, TaskChange
+from shared.services.ask import ask_to_settle
 from shared.services.attempts import end_attempt
-from shared.services.settle import ask_to_settle
 
 
 def reconcile(placements: Sequence[Placement], scheduler: Scheduler, ports: Ports) -> int:

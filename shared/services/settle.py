@@ -1,29 +1,10 @@
 """Settle: sum a job's pages into the job, release its tasks when the scouts have passed, and end it."""
 
-from datetime import datetime, timedelta
-
 from shared.core.progress import scouts_have_passed, settled
 from shared.models.job import Command, Fence, Job, JobRef
 from shared.ports import Ports
+from shared.services.ask import ask_to_scale
 from shared.services.control import order
-
-# What nobody waits for is summed at most this often by one process; the sweep makes up for a process that ended.
-_PAUSE = timedelta(seconds=1)
-_REMEMBERED_JOBS = 10_000
-
-_asked: dict[JobRef, datetime] = {}
-
-
-def ask_to_settle(ref: JobRef, ports: Ports, *, is_urgent: bool) -> None:
-    """Have the job summed soon; what is not urgent is passed over when it was asked for a moment ago."""
-    now = ports.now()
-    asked = _asked.get(ref)
-    if not is_urgent and asked is not None and now - asked < _PAUSE:
-        return
-    if len(_asked) >= _REMEMBERED_JOBS:
-        _asked.clear()
-    _asked[ref] = now
-    ports.bus.publish("settle", [{"account_id": ref.account_id, "job_id": ref.job_id}])
 
 
 def settle(ref: JobRef, ports: Ports) -> Job:
@@ -41,6 +22,7 @@ def settle(ref: JobRef, ports: Ports) -> Job:
         order(job.ref, Command.RELEASE, ports)
     if has_just_ended:
         ports.admission.strike(ref.account_id, [ref.job_id])
+        ask_to_scale(job.orchestrator_id, ports)
         today = ports.now().date().isoformat()
         ports.bus.publish("meter", [{"account_id": ref.account_id, "date": today}])
     return job

@@ -1,19 +1,18 @@
 """Submit: check what a client asks for, store it, make it a job, and set it in motion.
 
-Killed between any two lines, a repeated call or the sweep finishes it: the digest of the body names the job, every object is written under
-the job's own name, and every message may come twice.
+Killed between any two lines, a repeated call or the sweep finishes it: the digest of the body names the job, every
+object is written under the job's own name, and every message may come twice.
 """
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
 from shared.core.environment import merge_environment
-from shared.core.frames import Frames, scout_indices
 from shared.core.paths import node_path, with_slashes
 from shared.core.permissions import Action, check
 from shared.errors import InvalidRequest
@@ -54,24 +53,23 @@ def submit_job(
     """
     check(principal, Action.SUBMIT)
     plan = _plan(principal, load(_SCHEMA, said), ports, catalog)
-    digest = hashlib.sha256(
-        f"{principal.account_id}\n{principal.user_id}\n".encode() + body
-    ).hexdigest()
-    job_id = ports.jobs.claim_submission(
-        principal.account_id, digest, ports.jobs.allocate_job_id(principal.account_id), ports.now()
+    who = f"{principal.account_id}\n{principal.user_id}\n".encode()
+    job = _stored(
+        _job(principal, plan, ports),
+        plan,
+        digest=hashlib.sha256(who + body).hexdigest(),
+        said=said,
+        ports=ports,
     )
-    payload, blocks, scouts = _payload(plan.submission)
-    job = _job(JobRef(principal.account_id, job_id), principal, plan, blocks, scouts, ports)
-    _write_objects(job, plan, payload, said, ports)
     ports.jobs.create_job(job)
     _set_in_motion(job, ports)
-    return job_id
+    return job.job_id
 
 
 def _plan(
     principal: Principal, submission: Submission, ports: Ports, catalog: CatalogStore
 ) -> _Plan:
-    """Check every name against the account and the catalogue, and every file against the store. Raises: InvalidRequest."""
+    """Check every name against the account and the catalogue, every file against the store. Raises: InvalidRequest."""
     wrong: dict[str, str] = {}
     check_project(principal, submission.project, ports, wrong)
     machine = next(
@@ -95,7 +93,7 @@ def _plan(
 def _inputs(
     account_id: str, submission: Submission, ports: Ports, wrong: dict[str, str]
 ) -> list[Mapping[str, Any]]:
-    """Return each file once, where it will be on a node, and add to `wrong` those whose bytes the store does not have."""
+    """Return each file once, as a node shall have it; add to `wrong` those whose bytes the store does not have."""
     missing_md5 = "no MD5: local_upload must be true, or every file must be in the store already"
     found: dict[str, Mapping[str, Any]] = {}
     names: dict[str, int] = {}
@@ -126,47 +124,12 @@ def _inputs(
     return list(found.values())
 
 
-def _payload(submission: Submission) -> tuple[bytes, tuple[Block, ...], tuple[str, ...]]:
-    """Return the tasks as JSON lines, where each run of pages is in them, and the ids of the scouts."""
-    scouts = _scouts(submission)
-    tasks_per_block = PAGES_PER_BLOCK * TASKS_PER_PAGE
-    content = bytearray()
-    blocks = []
-    for first in range(0, len(submission.tasks), tasks_per_block):
-        start = len(content)
-        tasks = submission.tasks[first : first + tasks_per_block]
-        content += b"".join(
-            _line(task, index in scouts) for index, task in enumerate(tasks, start=first)
-        )
-        blocks.append(Block(first_page=first // TASKS_PER_PAGE, start=start, end=len(content)))
-    return bytes(content), tuple(blocks), tuple(str(index).zfill(3) for index in sorted(scouts))
-
-
-def _line(task: SubmittedTask, is_scout: bool) -> bytes:
-    said = {"command": task.command, "frames": task.frames, "scout": is_scout}
-    return orjson.dumps(said, option=orjson.OPT_APPEND_NEWLINE)
-
-
-def _scouts(submission: Submission) -> frozenset[int]:
-    if not submission.scout_frames:
-        return frozenset()
-    frames = [Frames.parse(task.frames) for task in submission.tasks]
-    return frozenset(scout_indices(frames, Frames.parse(submission.scout_frames)))
-
-
-def _job(
-    ref: JobRef,
-    principal: Principal,
-    plan: _Plan,
-    blocks: tuple[Block, ...],
-    scouts: tuple[str, ...],
-    ports: Ports,
-) -> Job:
+def _job(principal: Principal, plan: _Plan, ports: Ports) -> Job:
     asked, machine = plan.submission, plan.machine
     has_inputs = bool(plan.inputs)
     return Job(
-        account_id=ref.account_id,
-        job_id=ref.job_id,
+        account_id=principal.account_id,
+        job_id=ports.jobs.allocate_job_id(principal.account_id),
         title=asked.title,
         project=asked.project,
         owner=asked.owner or principal.user_id,
@@ -185,12 +148,11 @@ def _job(
         priority=asked.priority,
         max_instances=asked.max_instances,
         preempted_retries=asked.preempted_retries,
-        scout_task_ids=scouts,
-        scouts_pending=bool(scouts),
+        scout_task_ids=tuple(str(index).zfill(3) for index in asked.scouts),
+        scouts_pending=bool(asked.scouts),
         metadata=asked.metadata,
         notify_emails=asked.notify_emails,
         location=asked.location,
-        blocks=blocks,
         status=JobStatus.SYNC_PENDING if has_inputs else JobStatus.PENDING,
         sync=Sync(
             state=SyncState.PENDING if has_inputs else SyncState.DONE,
@@ -200,28 +162,72 @@ def _job(
     )
 
 
-def _write_objects(
-    job: Job, plan: _Plan, payload: bytes, said: Mapping[str, Any], ports: Ports
-) -> None:
-    """Store the tasks, what the agents need to know, and what was asked for (without the tasks), at once."""
+def _stored(job: Job, plan: _Plan, *, digest: str, said: Mapping[str, Any], ports: Ports) -> Job:
+    """Store all that is large about a job and return it with its blocks, under the id that the digest has.
+
+    The digest is claimed while the objects are being written: only the repeat of a submission writes them twice.
+    """
+    payload, blocks = _payload(plan.submission)
+    job = replace(job, blocks=blocks)
+    with ThreadPoolExecutor(4) as pool:
+        claimed = pool.submit(
+            ports.jobs.claim_submission, job.account_id, digest, job.job_id, job.created_at
+        )
+        _write(_objects(job, plan, payload, said), pool, ports)
+        first_id = claimed.result()
+        if first_id != job.job_id:
+            for name, *_ in _objects(job, plan, payload, said):
+                ports.blobs.delete(name)
+            job = replace(job, job_id=first_id)
+            _write(_objects(job, plan, payload, said), pool, ports)
+    return job
+
+
+def _payload(submission: Submission) -> tuple[bytes, tuple[Block, ...]]:
+    """Return the tasks as JSON lines, and where each run of pages is in them."""
+    tasks, scouts = submission.tasks, frozenset(submission.scouts)
+    tasks_per_block = PAGES_PER_BLOCK * TASKS_PER_PAGE
+    content = bytearray()
+    blocks = []
+    for first in range(0, len(tasks), tasks_per_block):
+        start = len(content)
+        content += b"".join(
+            _line(task, index in scouts)
+            for index, task in enumerate(tasks[first : first + tasks_per_block], start=first)
+        )
+        blocks.append(Block(first_page=first // TASKS_PER_PAGE, start=start, end=len(content)))
+    return bytes(content), tuple(blocks)
+
+
+def _line(task: SubmittedTask, is_scout: bool) -> bytes:
+    said = {"command": task.command, "frames": task.frames, "scout": is_scout}
+    return orjson.dumps(said, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _objects(
+    job: Job, plan: _Plan, payload: bytes, said: Mapping[str, Any]
+) -> list[tuple[str, bytes, str]]:
+    """Return name, content and type: the tasks, what agents need to know, what was asked for (without the tasks)."""
     spec = {
         "environment": merge_environment(plan.packages, plan.submission.environment),
         "inputs": plan.inputs,
     }
     manifest = {name: value for name, value in said.items() if name != "tasks_data"}
-    objects = [
+    return [
         (payload_name(job.ref), payload, "application/jsonl"),
         (spec_name(job), orjson.dumps(spec), "application/json"),
         (manifest_name(job.ref), orjson.dumps(manifest), "application/json"),
     ]
-    with ThreadPoolExecutor(len(objects)) as pool:
-        for written in [pool.submit(ports.blobs.write, *each) for each in objects]:
-            written.result()
 
 
 def manifest_name(ref: JobRef) -> str:
     """Where the submission itself is, without its tasks."""
     return f"accounts/{ref.account_id}/jobs/{ref.job_id}/manifest.json"
+
+
+def _write(objects: Sequence[tuple[str, bytes, str]], pool: Executor, ports: Ports) -> None:
+    for written in [pool.submit(ports.blobs.write, *each) for each in objects]:
+        written.result()
 
 
 def _set_in_motion(job: Job, ports: Ports) -> None:

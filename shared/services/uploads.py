@@ -1,8 +1,8 @@
 """Uploads: URLs for what the account does not hold yet, and the joining of what came in parts.
 
-Blobs are named by their MD5, per account. A file in one piece is refused by the store itself when its bytes have another MD5. Of a joined
-one the provider keeps no MD5: its size is checked here, under a name of its own, before it gets the name of its MD5; its bytes
-are checked on the node, which checks every input that it fetches.
+Blobs are named by their MD5, per account. A file in one piece is refused by the store itself when its bytes have
+another MD5. Of a joined one the provider keeps no MD5: its size is checked here, under a name of its own, before it
+gets the name of its MD5; its bytes are checked on the node, which checks every input that it fetches.
 """
 
 from collections.abc import Callable
@@ -62,9 +62,7 @@ def upload_urls(
             continue
         if file.size_bytes < sizes.threshold_bytes:
             url = ports.blobs.url_to_write(name, URL_LIFETIME_S, file.md5)
-            single.append(
-                {"filePath": file.path, "fileSize": file.size_bytes, "preSignedURL": url}
-            )
+            single.append({"filePath": file.path, "fileSize": file.size_bytes, "preSignedURL": url})
             continue
         upload_id, part_size = new_id(), sizes.size_for(file.size_bytes)
         parts_name = f"accounts/{principal.account_id}/parts/{upload_id}"

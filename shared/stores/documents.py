@@ -66,7 +66,7 @@ def ledger_path(attempt: AttemptRef) -> str:
 
 def job_fields(job: Job) -> Fields:
     """Return a job's document."""
-    return asdict(job) | {"page_count": job.page_count}
+    return asdict(job) | {"page_count": job.page_count, "number": int(job.job_id)}
 
 
 def job_from(found: Mapping[str, Any]) -> Job:
@@ -135,7 +135,7 @@ def _attempt_from(found: Mapping[str, Any], alive: Mapping[str, Any]) -> Attempt
 
 def new_page_fields(number: int, tasks: list[Task], project: str) -> Fields:
     """Return the document of a page whose tasks are all new."""
-    counts: Fields = {status: 0 for status in TaskStatus}
+    counts: Fields = dict.fromkeys(TaskStatus, 0)
     for task in tasks:
         counts[task.status] += 1
     return {
@@ -209,10 +209,7 @@ def orchestrator_fields(orchestrator: Orchestrator) -> Fields:
 
 def stock_out_fields(stock_outs: "tuple[StockOut, ...]") -> list[Fields]:
     """Return the stock-outs as they stand in an orchestrator's document."""
-    return [
-        {"pool": each.pool._asdict(), "until": each.until, "reason": each.reason}
-        for each in stock_outs
-    ]
+    return [asdict(each) | {"pool": each.pool._asdict()} for each in stock_outs]
 
 
 def orchestrator_from(found: Mapping[str, Any]) -> Orchestrator:
@@ -220,7 +217,6 @@ def orchestrator_from(found: Mapping[str, Any]) -> Orchestrator:
     known = {each.name: found[each.name] for each in fields(Orchestrator) if each.name in found}
     known["instance_types"] = tuple(found["instance_types"])
     known["stock_outs"] = tuple(
-        StockOut(pool=PoolKey(**each["pool"]), until=each["until"], reason=each["reason"])
-        for each in found["stock_outs"]
+        StockOut(**(each | {"pool": PoolKey(**each["pool"])})) for each in found["stock_outs"]
     )
     return Orchestrator(**known)

@@ -47,17 +47,20 @@ class FirestoreJobStore:
         path = f"accounts/{account_id}/submissions/{digest}"
         mine = {"job_id": job_id, "at": now, "expires_at": now + timedelta(days=1)}
         for _ in _tries(path):
-            found = self._documents.get([path])[0]
+            try:
+                self._documents.commit([Create(path=path, fields=mine)])
+                return job_id
+            except AlreadyExists:
+                found = self._documents.get([path])[0]
             try:
                 if found is None:
-                    self._documents.commit([Create(path=path, fields=mine)])
-                    return job_id
+                    continue
                 if now - found.fields["at"] < _REPOST:
                     return str(found.fields["job_id"])
                 fields = {(name,): value for name, value in mine.items()}
                 self._documents.commit([Update(path=path, fields=fields, version=found.version)])
                 return job_id
-            except (AlreadyExists, FailedPrecondition):
+            except FailedPrecondition:
                 continue
         raise Contended(path)
 
@@ -88,11 +91,11 @@ class FirestoreJobStore:
             # How the clients ask for one job, or a few: no query, one read each.
             ids = [str(number).zfill(5) for number in range(int(above) + 1, int(below))]
             return self.jobs(JobRef(account_id, job_id) for job_id in ids)
-        query = self._client.collection(f"accounts/{account_id}/jobs").order_by("job_id")
+        query = self._client.collection(f"accounts/{account_id}/jobs").order_by("number")
         if above:
-            query = query.where(filter=FieldFilter("job_id", ">", above))
+            query = query.where(filter=FieldFilter("number", ">", int(above)))
         if below:
-            query = query.where(filter=FieldFilter("job_id", "<", below))
+            query = query.where(filter=FieldFilter("number", "<", int(below)))
         return [docs.job_from(each.to_dict() or {}) for each in query.limit(500).stream()]
 
     def change_job(self, ref: JobRef, change: Callable[[Job], Job]) -> Job:

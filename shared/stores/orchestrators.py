@@ -79,6 +79,7 @@ class FirestoreOrchestratorStore:
                     "grow": list(each.grow),
                     "drain": list(each.drain),
                     "retire": list(each.retire),
+                    "resume": list(each.resume),
                     "reason": each.reason,
                     "facts": dict(each.facts),
                     "at": now,

@@ -1,0 +1,1 @@
+"""A stand-in for Compute Engine: managed instance groups whose instances are real processes."""

@@ -1,0 +1,1 @@
+"""A stand-in for Nomad's servers: the HTTP API, batch scheduling, and the nodes' own calls."""

@@ -1,0 +1,74 @@
+"""Sign-in: by API key, or in the browser. Who may: everybody; that is what it is for."""
+
+from functools import cache
+from pathlib import Path
+
+from flask import Request, Response
+
+from functions.submit.callers import public_host
+from shared import wiring
+from shared.errors import InvalidRequest, NotFound
+from shared.http import MIB, Reply, read_json
+from shared.schemas.loading import load
+from shared.schemas.transfers import SignInSchema
+from shared.services import sign_in
+
+_PAGE = Path(__file__).parents[2] / "web" / "dist" / "client-login.html"
+_SCHEMA = SignInSchema()
+
+
+def oauth_jwt(request: Request) -> Reply:
+    """Exchange an API key for a token; without one, serve the page on which people sign in.
+
+    The secret is in the query: nothing here may ever log it.
+    """
+    if "grant_type" not in request.args:
+        return _page()
+    if request.args["grant_type"] != "client_credentials":
+        raise InvalidRequest({"grant_type": "must be client_credentials"})
+    principal = wiring.api_keys().principal(
+        request.args.get("client_id", ""), request.args.get("client_secret", "")
+    )
+    granted = sign_in.grant(
+        principal,
+        host=public_host(request),
+        scope=request.args.get("scope", "user"),
+        tokens=wiring.tokens(),
+        now=wiring.now(),
+    )
+    return {
+        "access_token": granted.access_token,
+        "token_type": "Bearer",
+        "expires_in": granted.expires_in_s,
+        "scope": granted.scope,
+    }
+
+
+def client_token(request: Request) -> Reply:
+    """Answer the sign-in page: where to send the browser so that the waiting client gets its token."""
+    said = load(_SCHEMA, read_json(request, MIB))
+    target = sign_in.browser_redirect(
+        said["id_token"],
+        said["redirect_uri"],
+        host=public_host(request),
+        identity=wiring.identity(),
+        tokens=wiring.tokens(),
+        now=wiring.now(),
+    )
+    return {"redirect_to": target}
+
+
+def _page() -> Response:
+    answer = Response(_page_content(), mimetype="text/html")
+    answer.headers["Cache-Control"] = "no-store"
+    answer.headers["X-Frame-Options"] = "DENY"
+    answer.headers["X-Content-Type-Options"] = "nosniff"
+    answer.headers["Referrer-Policy"] = "no-referrer"
+    return answer
+
+
+@cache
+def _page_content() -> bytes:
+    if not _PAGE.exists():
+        raise NotFound("the sign-in page has not been built")
+    return _PAGE.read_bytes()

@@ -1,0 +1,74 @@
+"""Uploads and downloads. Who may: every token of the account, for the account's own files; bodies up to 4 MB."""
+
+import secrets
+
+from flask import Request
+
+from functions.submit.callers import caller
+from shared import wiring
+from shared.errors import InvalidRequest, NotFound
+from shared.http import MIB, Reply, read_json
+from shared.schemas.loading import load
+from shared.schemas.transfers import (
+    CompletedUploadSchema,
+    DownloadsRequestSchema,
+    DownloadStatusSchema,
+    UploadRequestSchema,
+)
+from shared.services.downloads import downloads_page, note_status
+from shared.services.uploads import complete_upload, upload_urls
+
+_LIMIT_BYTES = 4 * MIB
+_DEFAULT_TASKS_A_PAGE = 50
+_UPLOAD_REQUEST = UploadRequestSchema()
+_COMPLETED_UPLOAD = CompletedUploadSchema()
+_DOWNLOADS_REQUEST = DownloadsRequestSchema()
+_DOWNLOAD_STATUS = DownloadStatusSchema()
+
+
+def get_upload_urls(request: Request) -> Reply:
+    """Give signed URLs for the files that the account does not hold yet."""
+    principal = caller(request)
+    return upload_urls(
+        principal,
+        load(_UPLOAD_REQUEST, read_json(request, _LIMIT_BYTES)),
+        wiring.ports(),
+        wiring.transfer_store(),
+        wiring.part_sizes(),
+        new_id=lambda: secrets.token_hex(16),
+    )
+
+
+def complete_multipart(request: Request) -> Reply:
+    """Join a file that went up in parts."""
+    principal = caller(request)
+    done = load(_COMPLETED_UPLOAD, read_json(request, _LIMIT_BYTES))
+    complete_upload(principal, done, wiring.ports(), wiring.transfer_store())
+    return {}
+
+
+def downloads(request: Request, job_id: str) -> Reply:
+    """Give a page of a job's tasks with signed URLs of their frames. The clients accept 201 only."""
+    principal = caller(request)
+    if not job_id.isdecimal():
+        raise NotFound(f"job {job_id}")
+    said = load(_DOWNLOADS_REQUEST, read_json(request, _LIMIT_BYTES))
+    limit = request.args.get("limit", str(_DEFAULT_TASKS_A_PAGE))
+    if not limit.isdecimal():
+        raise InvalidRequest({"limit": "must be a number"})
+    page = downloads_page(
+        principal,
+        job_id.zfill(5),
+        task_ids=said["tids"],
+        limit=int(limit),
+        cursor=request.args.get("start_cursor", ""),
+        ports=wiring.ports(),
+    )
+    return page, 201
+
+
+def download_status(request: Request) -> Reply:
+    """Note how a download went."""
+    principal = caller(request)
+    note_status(principal, load(_DOWNLOAD_STATUS, read_json(request, _LIMIT_BYTES)), wiring.ports())
+    return {"body": "success"}

@@ -1,0 +1,141 @@
+"""What the Compute Engine fleet is made of: names, instance templates and managed groups, as the API takes them."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from google.cloud import compute_v1
+
+from shared.models.farm import Orchestrator, PoolKey
+
+NAME_LENGTH = 61
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What every instance is made of. `machine_types` maps our type names to the provider's where they differ."""
+
+    source_image: str = "global/images/family/baton-node"
+    disk_gb: int = 50
+    network: str = "global/networks/default"
+    service_account: str = "default"
+    machine_types: Mapping[str, str] = field(default_factory=dict)
+
+
+def group_name(orchestrator: Orchestrator, pool: PoolKey) -> str:
+    """Return the name of a pool's group: always the same, and another one for each pool."""
+    parts = (orchestrator.orchestrator_id, pool.zone, pool.instance_type, _price_class(pool))
+    return _short("-".join(("baton", *parts)), NAME_LENGTH)
+
+
+def _price_class(pool: PoolKey) -> str:
+    return "p" if pool.is_preemptible else "s"
+
+
+def _short(plain: str, length: int) -> str:
+    """Return a name that the API takes; one that had to be changed ends in a digest, so that no two become one."""
+    name = sanitised(plain)
+    if name == plain and len(name) <= length:
+        return name
+    digest = hashlib.sha256(plain.encode()).hexdigest()[:8]
+    return f"{name[: length - 9].rstrip('-')}-{digest}"
+
+
+def sanitised(text: str) -> str:
+    return re.sub(r"[^a-z0-9-]", "-", text.lower())
+
+
+def template_of(
+    orchestrator: Orchestrator, pool: PoolKey, machine: Machine
+) -> compute_v1.InstanceTemplate:
+    """Return the template of a pool's instances, the same in every zone.
+
+    Templates never change, so the name depends on all that is in it.
+    """
+    properties = _properties(orchestrator, pool, machine)
+    said = compute_v1.InstanceProperties.to_json(properties, sort_keys=True)
+    digest = hashlib.sha256(said.encode()).hexdigest()[:8]
+    shape = (pool.instance_type, _price_class(pool))
+    stem = _short("-".join(("baton", orchestrator.orchestrator_id, *shape)), NAME_LENGTH - 9)
+    return compute_v1.InstanceTemplate(name=f"{stem}-{digest}", properties=properties)
+
+
+def group_of(
+    orchestrator: Orchestrator, pool: PoolKey, template: str
+) -> compute_v1.InstanceGroupManager:
+    """Return the group of a pool, empty: its description says which pool it is."""
+    said = {"orchestrator": orchestrator.orchestrator_id, **pool._asdict()}
+    return compute_v1.InstanceGroupManager(
+        name=group_name(orchestrator, pool),
+        base_instance_name="baton",
+        instance_template=template,
+        target_size=0,
+        description=json.dumps(said),
+        instance_lifecycle_policy=compute_v1.InstanceGroupManagerInstanceLifecyclePolicy(
+            default_action_on_failure="DO_NOTHING"
+        ),
+        # Running instances keep the template they were made from.
+        update_policy=compute_v1.InstanceGroupManagerUpdatePolicy(type_="OPPORTUNISTIC"),
+        list_managed_instances_results="PAGINATED",
+    )
+
+
+def pool_of(orchestrator: Orchestrator, description: str) -> PoolKey | None:
+    """Return the pool that a group says it is; None when it is not this orchestrator's."""
+    try:
+        said = json.loads(description)
+        if said.pop("orchestrator") != orchestrator.orchestrator_id:
+            return None
+        return PoolKey(**said)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def groups_filter(orchestrator: Orchestrator) -> str:
+    """Return the filter that lets all groups of an orchestrator through, and few others."""
+    return f'name eq "{sanitised(f"baton-{orchestrator.orchestrator_id}")[:40]}.*"'
+
+
+def _properties(
+    orchestrator: Orchestrator, pool: PoolKey, machine: Machine
+) -> compute_v1.InstanceProperties:
+    """Return what an instance of this pool is."""
+    spot = pool.is_preemptible
+    facts = {
+        "orchestrator": orchestrator.orchestrator_id,
+        "instance_type": pool.instance_type,
+        "preemptible": str(spot).lower(),
+    }
+    metadata = {**facts, "nomad_address": orchestrator.scheduler_address}
+    disk = compute_v1.AttachedDisk(
+        boot=True,
+        auto_delete=True,
+        initialize_params=compute_v1.AttachedDiskInitializeParams(
+            source_image=machine.source_image, disk_size_gb=machine.disk_gb
+        ),
+    )
+    scheduling = compute_v1.Scheduling(
+        provisioning_model="SPOT" if spot else "STANDARD",
+        automatic_restart=not spot,
+        on_host_maintenance="TERMINATE" if spot else "MIGRATE",
+    )
+    if spot:
+        scheduling.instance_termination_action = "STOP"
+    return compute_v1.InstanceProperties(
+        machine_type=machine.machine_types.get(pool.instance_type, pool.instance_type),
+        labels={name: sanitised(value) for name, value in facts.items()},
+        metadata=compute_v1.Metadata(
+            items=[compute_v1.Items(key=key, value=value) for key, value in metadata.items()]
+        ),
+        scheduling=scheduling,
+        disks=[disk],
+        network_interfaces=[compute_v1.NetworkInterface(network=machine.network)],
+        service_accounts=[
+            compute_v1.ServiceAccount(
+                email=machine.service_account,
+                scopes=["https://www.googleapis.com/auth/cloud-platform"],
+            )
+        ],
+    )

@@ -1,0 +1,272 @@
+"""The Scheduler of shared/ports.py on Nomad: one batch job per attempt, over Nomad's HTTP API.
+
+Source: https://developer.hashicorp.com/nomad/api-docs, read 2026-11.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+import requests
+from requests.adapters import HTTPAdapter
+
+from shared.errors import CloudError, NotFound, RateLimited, Unreachable
+from shared.models.farm import Node, Placement, Shape, Stage
+from shared.ports import SubmittedAttempt
+
+# Status code -> error; everything else is a CloudError.
+ERRORS: Mapping[int, type[CloudError]] = {
+    429: RateLimited,
+    502: Unreachable,
+    503: Unreachable,
+    504: Unreachable,
+}
+
+TIMEOUT_S = (3, 30)  # to connect, to hear something
+PER_PAGE = 1000
+AT_ONCE = 8
+
+# How long an agent may take to end after SIGTERM, before it is killed.
+KILL_TIMEOUT_NS = 15 * 1_000_000_000
+
+# An attempt gets a machine of its own by asking for all cores. Of the memory it asks for less than there is, because a
+# machine's own system takes some; the agent limits the renderer by itself.
+MEMORY_SHARE = 0.8
+
+# Go's zero time, as JSON shows a moment that has not come yet.
+NEVER = "0001-01-01T00:00:00Z"
+
+STAGES: Mapping[str, Stage] = {
+    "pending": Stage.STARTED,
+    "running": Stage.STARTED,
+    "complete": Stage.ENDED,
+    "failed": Stage.ENDED,
+    "lost": Stage.LOST,
+    "unknown": Stage.LOST,
+}
+
+Wire = Mapping[str, Any]
+
+
+class NomadScheduler:
+    """The attempts of one orchestrator on a Nomad cluster, which others may use too."""
+
+    def __init__(self, address: str, *, token: str, orchestrator_id: str) -> None:
+        self._address = address.rstrip("/")
+        self._orchestrator_id = orchestrator_id
+        self._session = requests.Session()
+        self._session.trust_env = False
+        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=4 * AT_ONCE)
+        self._session.mount("http://", adapter)
+        self._session.mount("https://", adapter)
+        if token:
+            self._session.headers["X-Nomad-Token"] = token
+
+    def submit(self, attempt: SubmittedAttempt) -> None:
+        body = {
+            "Job": job_of(attempt, self._orchestrator_id),
+            "EnforceIndex": True,
+            "JobModifyIndex": 0,  # must not exist yet
+        }
+        try:
+            self._call("POST", "/v1/jobs", json=body)
+        except CloudError as error:
+            # Nomad answers 500 to a registration whose precondition fails: the job is there, from an earlier call.
+            if "Enforcing job modify index" not in str(error):
+                raise
+
+    def cancel(self, attempt_id: str) -> None:
+        self._delete(attempt_id, purge=False)
+
+    def placements(self) -> list[Placement]:
+        # Jobs first: one that is placed between the two calls then shows its allocation.
+        jobs = {
+            job["ID"]: job
+            for job in self._list("/v1/jobs", meta="true")
+            if (job.get("Meta") or {}).get("orchestrator") == self._orchestrator_id
+        }
+        latest: dict[str, Wire] = {}
+        for alloc in self._list("/v1/allocations", task_states="true"):
+            known = latest.get(alloc["JobID"])
+            if known is None or known["CreateIndex"] < alloc["CreateIndex"]:
+                latest[alloc["JobID"]] = alloc
+        found = [_placement(job, latest.get(job_id)) for job_id, job in jobs.items()]
+        return found + [
+            _leftover(alloc, shape)
+            for job_id, alloc in latest.items()
+            if job_id not in jobs and (shape := _shape_of_group(alloc["TaskGroup"])) is not None
+        ]
+
+    def nodes(self) -> list[Node]:
+        return [
+            Node(
+                name=node["Name"],
+                node_id=node["ID"],
+                zone=node["Datacenter"],
+                is_up=node["Status"] in ("initializing", "ready"),
+                is_eligible=node["SchedulingEligibility"] == "eligible",
+            )
+            for node in self._list("/v1/nodes")
+        ]
+
+    def set_eligible(self, node_id: str, is_eligible: bool) -> None:
+        eligibility = "eligible" if is_eligible else "ineligible"
+        path = f"/v1/node/{quote(node_id, safe='')}/eligibility"
+        with suppress(NotFound):
+            self._call("POST", path, json={"Eligibility": eligibility})
+
+    def forget(self, attempt_ids: Sequence[str]) -> None:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(lambda attempt_id: self._delete(attempt_id, purge=True), attempt_ids))
+
+    def _delete(self, attempt_id: str, *, purge: bool) -> None:
+        path = f"/v1/job/{quote(attempt_id, safe='')}"
+        with suppress(NotFound):
+            self._call("DELETE", path, params={"purge": str(purge).lower()})
+
+    def _list(self, path: str, **params: str) -> Iterator[Wire]:
+        """Yield what a paged list holds."""
+        params = {**params, "per_page": str(PER_PAGE)}
+        while True:
+            try:
+                answer = self._call("GET", path, params=params)
+            except NotFound as exc:  # a list is always there, so this is not Nomad
+                raise CloudError(str(exc)) from exc
+            yield from _json(answer)
+            token = answer.headers.get("X-Nomad-Nexttoken", "")
+            if not token:
+                return
+            params["next_token"] = token
+
+    def _call(
+        self, method: str, path: str, *, params: Mapping[str, str] | None = None, json: Any = None
+    ) -> requests.Response:
+        """Call the API. Raises: NotFound, CloudError."""
+        try:
+            answer = self._session.request(
+                method, self._address + path, params=params, json=json, timeout=TIMEOUT_S
+            )
+        except requests.RequestException as exc:
+            raise Unreachable(f"nomad: {method} {path}: {exc}") from exc
+        if answer.status_code == 404:
+            raise NotFound(f"nomad: {method} {path}: {answer.text[:300]}")
+        if not answer.ok:
+            error = ERRORS.get(answer.status_code, CloudError)
+            raise error(f"nomad: {method} {path}: {answer.status_code} {answer.text[:300]}")
+        return answer
+
+
+def job_of(attempt: SubmittedAttempt, orchestrator_id: str) -> dict[str, Any]:
+    """Return the job, in Nomad's JSON, that runs an attempt once and never again by itself."""
+    shape = attempt.shape
+    meta = {
+        "attempt": attempt.ref.attempt_id,
+        "orchestrator": orchestrator_id,
+        "instance_type": shape.instance_type,
+        "preemptible": str(shape.is_preemptible).lower(),
+    }
+    wanted = ("orchestrator", "instance_type", "preemptible")
+    task = {
+        "Name": "agent",
+        "Driver": "raw_exec",
+        "Config": {"command": "baton-agent"},
+        "Env": dict(attempt.environment),
+        "KillSignal": "SIGTERM",
+        "KillTimeout": KILL_TIMEOUT_NS,
+        "Resources": {
+            "Cores": attempt.cores,
+            "MemoryMB": max(int(attempt.memory_mib * MEMORY_SHARE), 1),
+        },
+    }
+    group = {
+        "Name": _group_of_shape(shape),
+        "Count": 1,
+        "RestartPolicy": {"Attempts": 0, "Mode": "fail"},
+        "ReschedulePolicy": {"Attempts": 0, "Unlimited": False},
+        "Disconnect": {"Replace": False},
+        "Tasks": [task],
+    }
+    return {
+        "ID": attempt.ref.attempt_id,
+        "Name": attempt.ref.attempt_id,
+        "Type": "batch",
+        "Priority": min(max(attempt.priority * 10, 1), 100),
+        "Datacenters": list(attempt.zones),
+        "Constraints": [
+            {"LTarget": f"${{meta.{name}}}", "RTarget": meta[name], "Operand": "="}
+            for name in wanted
+        ],
+        "Meta": meta,
+        "TaskGroups": [group],
+    }
+
+
+def _placement(job: Wire, alloc: Wire | None) -> Placement:
+    meta = job["Meta"]
+    started_at, ended_at = _times(alloc) if alloc else (None, None)
+    unplaced = Stage.ENDED if job["Status"] == "dead" else Stage.WAITING
+    return Placement(
+        attempt_id=job["ID"],
+        shape=Shape(meta["instance_type"], meta["preemptible"] == "true"),
+        stage=STAGES[alloc["ClientStatus"]] if alloc else unplaced,
+        instance=alloc["NodeName"] if alloc else "",
+        submitted_at=_at(job["SubmitTime"]),
+        started_at=started_at,
+        ended_at=ended_at,
+    )
+
+
+def _leftover(alloc: Wire, shape: Shape) -> Placement:
+    """Return what is left of an attempt whose job is gone: its allocation, until Nomad collects its garbage."""
+    stage = STAGES[alloc["ClientStatus"]]
+    started_at, ended_at = _times(alloc)
+    return Placement(
+        attempt_id=alloc["JobID"],
+        shape=shape,
+        stage=Stage.STARTED if stage is Stage.STARTED else Stage.FORGOTTEN,
+        instance=alloc["NodeName"],
+        started_at=started_at,
+        ended_at=ended_at,
+    )
+
+
+def _times(alloc: Wire) -> tuple[datetime | None, datetime | None]:
+    """Return when an allocation's process started and ended, as far as it did."""
+    state = (alloc.get("TaskStates") or {}).get("agent") or {}
+    started_at, ended_at = _moment(state.get("StartedAt")), _moment(state.get("FinishedAt"))
+    is_over = STAGES[alloc["ClientStatus"]] is not Stage.STARTED
+    if is_over and ended_at is None:  # its machine never told
+        ended_at = _at(alloc["ModifyTime"])
+    return started_at, ended_at if is_over else None
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None or text == NEVER else datetime.fromisoformat(text)
+
+
+def _at(nanoseconds: int) -> datetime:
+    return datetime.fromtimestamp(nanoseconds / 1e9, UTC)
+
+
+def _group_of_shape(shape: Shape) -> str:
+    """Return the name of an attempt's task group: allocations show it even when their job is gone."""
+    return f"baton.{shape.instance_type}.{'preemptible' if shape.is_preemptible else 'standard'}"
+
+
+def _shape_of_group(name: str) -> Shape | None:
+    prefix, _, rest = name.partition(".")
+    instance_type, _, price_class = rest.rpartition(".")
+    if prefix != "baton" or price_class not in ("preemptible", "standard") or not instance_type:
+        return None
+    return Shape(instance_type, price_class == "preemptible")
+
+
+def _json(answer: requests.Response) -> Any:
+    """Return an answer's JSON. Raises: CloudError when it is none."""
+    try:
+        return answer.json()
+    except requests.JSONDecodeError as exc:
+        raise CloudError(f"nomad: an answer is not JSON: {answer.text[:300]}") from exc

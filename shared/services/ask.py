@@ -1,0 +1,35 @@
+"""Ask for work that many may ask for at once: summing a job, a tick of the autoscaler."""
+
+from collections.abc import Hashable
+from datetime import datetime, timedelta
+
+from shared.models.job import JobRef
+from shared.ports import Ports
+
+# What nobody waits for is asked for at most this often by one process; the schedule makes up for what a process leaves out.
+_PAUSE = timedelta(seconds=1)
+_REMEMBERED = 10_000
+
+_asked: dict[Hashable, datetime] = {}
+
+
+def ask_to_settle(ref: JobRef, ports: Ports, *, is_urgent: bool) -> None:
+    """Have the job summed soon; what is not urgent is passed over when it was asked for a moment ago."""
+    if _is_first(ref, ports.now()) or is_urgent:
+        ports.bus.publish("settle", [{"account_id": ref.account_id, "job_id": ref.job_id}])
+
+
+def ask_to_scale(orchestrator_id: str, ports: Ports) -> None:
+    """Have a tick soon, because something began to wait or nothing waits any more; several who ask at once get one."""
+    if orchestrator_id and _is_first(orchestrator_id, ports.now()):
+        ports.bus.publish("scale", [{"orchestrator_id": orchestrator_id}])
+
+
+def _is_first(key: Hashable, now: datetime) -> bool:
+    asked = _asked.get(key)
+    if asked is not None and now - asked < _PAUSE:
+        return False
+    if len(_asked) >= _REMEMBERED:
+        _asked.clear()
+    _asked[key] = now
+    return True

@@ -1,0 +1,300 @@
+"""Autoscale: look at one orchestrator, decide, act, remember. Every step may be repeated or cut short."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from shared.core import census
+from shared.core.scaling import plan
+from shared.core.waiting import why_waiting
+from shared.errors import CloudError, OutOfCapacity, OverQuota
+from shared.log import log
+from shared.models.farm import (
+    Decision,
+    FleetInstance,
+    FleetProblem,
+    Node,
+    Orchestrator,
+    Placement,
+    PoolKey,
+    ProblemCode,
+    Shape,
+    instance_name,
+)
+from shared.models.task import WaitingFor
+from shared.ports import Fleet, OrchestratorStore, Scheduler
+
+T = TypeVar("T")
+
+AT_ONCE = 8
+# A stock-out found while growing calls for another round at once, which tries the next zone.
+MOST_ROUNDS = 4
+# How far back a look for the provider's problems goes; the same one found twice counts once.
+PROBLEMS_SINCE = timedelta(minutes=5)
+
+PROBLEMS: Mapping[type[CloudError], ProblemCode] = {
+    OutOfCapacity: ProblemCode.STOCK_OUT,
+    OverQuota: ProblemCode.QUOTA,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """What scheduler and provider said. `failed` are the pools that could not be listed, and why."""
+
+    at: datetime
+    nodes: Sequence[Node]
+    placements: Sequence[Placement]
+    pools: Sequence[PoolKey] = ()
+    listed: Sequence[FleetInstance] = ()
+    problems: Sequence[FleetProblem] = ()
+    failed: Mapping[PoolKey, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TickReport:
+    """What a tick saw, decided and could not do. `reasons` says why attempts of each shape wait."""
+
+    orchestrator_id: str
+    observation: Observation | None = None
+    decisions: Sequence[Decision] = ()
+    reasons: Mapping[Shape, tuple[WaitingFor, str]] = field(default_factory=dict)
+    errors: Sequence[str] = ()
+    has_stock_out: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Outcome:
+    """How a decision went."""
+
+    decision: Decision
+    error: CloudError | None = None
+
+    def problem(self, now: datetime) -> FleetProblem | None:
+        """Return what the provider could not do, when that was it."""
+        code = PROBLEMS.get(type(self.error)) if self.error else None
+        if code is None:
+            return None
+        return FleetProblem(pool=self.decision.pool, code=code, message=str(self.error), at=now)
+
+
+def tick(
+    orchestrator_id: str,
+    *,
+    orchestrators: OrchestratorStore,
+    scheduler: Scheduler,
+    fleet: Fleet,
+    clock: Callable[[], datetime],
+    new_token: Callable[[], str],
+) -> TickReport | None:
+    """Bring an orchestrator's fleet in line with its work; None when another tick is at it, which will go round again.
+
+    Shapes: `new_token` returns a few random letters and digits, others each time.
+    """
+    if not orchestrators.begin_tick(orchestrator_id, clock()):
+        return None
+    rounds = 0
+    while True:
+        try:
+            report = _round(orchestrator_id, orchestrators, scheduler, fleet, clock, new_token)
+        except BaseException:
+            _let_go(orchestrator_id, orchestrators)
+            raise
+        rounds += 1
+        if report.has_stock_out and rounds < MOST_ROUNDS:
+            continue
+        if orchestrators.finish_tick(orchestrator_id):
+            return report
+
+
+def _let_go(orchestrator_id: str, orchestrators: OrchestratorStore) -> None:
+    """Give the lease back though somebody may have asked for another round: the next tick will be theirs."""
+    while not orchestrators.finish_tick(orchestrator_id):
+        continue
+
+
+def observe(
+    orchestrator: Orchestrator, *, scheduler: Scheduler, fleet: Fleet, now: datetime
+) -> Observation:
+    """List everything. Raises: CloudError when scheduler or provider cannot be asked at all."""
+    nodes = scheduler.nodes()  # before the placements, see Scheduler.placements
+    placements = scheduler.placements()
+    pools = fleet.pools()
+    listed: list[FleetInstance] = []
+    problems: list[FleetProblem] = []
+    failed: dict[PoolKey, str] = {}
+
+    def look(pool: PoolKey) -> None:
+        try:
+            listed.extend(fleet.instances(pool))
+            problems.extend(fleet.problems(pool, now - PROBLEMS_SINCE))
+        except CloudError as error:
+            failed[pool] = str(error)
+            _log_failure(orchestrator.orchestrator_id, pool, error)
+
+    _for_each(look, pools)
+    return Observation(
+        at=now,
+        nodes=nodes,
+        placements=placements,
+        pools=pools,
+        listed=[each for each in listed if each.pool not in failed],
+        problems=problems,
+        failed=failed,
+    )
+
+
+def _round(
+    orchestrator_id: str,
+    orchestrators: OrchestratorStore,
+    scheduler: Scheduler,
+    fleet: Fleet,
+    clock: Callable[[], datetime],
+    new_token: Callable[[], str],
+) -> TickReport:
+    orchestrator, now = orchestrators.orchestrator(orchestrator_id), clock()
+    try:
+        seen = observe(orchestrator, scheduler=scheduler, fleet=fleet, now=now)
+    except CloudError as error:
+        log("ERROR", "orchestrator not scaled", orchestrator_id=orchestrator_id, reason=str(error))
+        return TickReport(orchestrator_id=orchestrator_id, errors=[str(error)])
+    orchestrator = _remember(orchestrator, seen.problems, orchestrators, now)
+    expected_s = census.expected_seconds(seen.placements, now)
+    backlog = census.backlog(seen.placements, expected_s)
+    instances = census.instances(
+        orchestrator,
+        seen.listed,
+        nodes=seen.nodes,
+        placements=seen.placements,
+        expected_s=expected_s,
+        now=now,
+    )
+    decisions = [
+        each
+        for each in plan(
+            orchestrator,
+            backlog=backlog,
+            instances=instances,
+            now=now,
+            new_name=lambda: instance_name(now, new_token()),
+            unlisted_count=_unlisted_count(seen),
+        )
+        if each.pool not in seen.failed
+    ]
+    outcomes = _act(decisions, seen.nodes, scheduler, fleet)
+    problems = [problem for each in outcomes if (problem := each.problem(now)) is not None]
+    orchestrator = _remember(orchestrator, problems, orchestrators, now)
+    _record(orchestrator_id, outcomes)
+    orchestrators.save_decisions(
+        orchestrator_id,
+        [_with_error(each) for each in outcomes],
+        census.counts((pool for pool in seen.pools if pool not in seen.failed), instances),
+        now,
+    )
+    done = [each.decision for each in outcomes if each.error is None]
+    return TickReport(
+        orchestrator_id=orchestrator_id,
+        observation=seen,
+        decisions=decisions,
+        reasons=why_waiting(
+            orchestrator, backlog=backlog, instances=instances, decisions=done, now=now
+        ),
+        errors=[*seen.failed.values(), *(str(each.error) for each in outcomes if each.error)],
+        has_stock_out=bool(problems),
+    )
+
+
+def _remember(
+    orchestrator: Orchestrator,
+    problems: Sequence[FleetProblem],
+    orchestrators: OrchestratorStore,
+    now: datetime,
+) -> Orchestrator:
+    """Note which pools to leave alone; returns the orchestrator as it is then."""
+    paused = census.stock_outs(orchestrator, problems, now)
+    if set(paused) == set(orchestrator.stock_outs):
+        return orchestrator
+    orchestrators.save_stock_outs(orchestrator.orchestrator_id, paused)
+    return replace(orchestrator, stock_outs=paused)
+
+
+def _unlisted_count(seen: Observation) -> int:
+    """Return how many machines the scheduler sees in zones where the provider could not list all."""
+    listed = {each.name for each in seen.listed}
+    zones = {pool.zone for pool in seen.failed}
+    return sum(node.is_up and node.zone in zones and node.name not in listed for node in seen.nodes)
+
+
+def _act(
+    decisions: Sequence[Decision], nodes: Sequence[Node], scheduler: Scheduler, fleet: Fleet
+) -> list[_Outcome]:
+    """Carry out the decisions; an error costs one pool this tick."""
+    node_ids = {node.name: node.node_id for node in nodes if node.is_up}
+    outcomes: list[_Outcome] = []
+
+    def carry_out(decision: Decision) -> None:
+        try:
+            for names, is_eligible in ((decision.drain, False), (decision.resume, True)):
+                for name in names:
+                    scheduler.set_eligible(node_ids[name], is_eligible)
+            fleet.retire(decision.pool, decision.retire)
+            fleet.grow(decision.pool, decision.grow)
+        except CloudError as error:
+            outcomes.append(_Outcome(decision=decision, error=error))
+        else:
+            outcomes.append(_Outcome(decision=decision))
+
+    _for_each(carry_out, decisions)
+    return outcomes
+
+
+def _for_each(do: Callable[[T], None], items: Sequence[T]) -> None:
+    """Call `do` for every item, several at once. Raises: what it raised first."""
+    if len(items) <= 1:
+        for item in items:
+            do(item)
+        return
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for done in [pool.submit(do, item) for item in items]:
+            done.result()
+
+
+def _with_error(outcome: _Outcome) -> Decision:
+    """Return a decision as it is stored: with what went wrong."""
+    if outcome.error is None:
+        return outcome.decision
+    facts = {**outcome.decision.facts, "error": str(outcome.error)}
+    return replace(outcome.decision, facts=facts)
+
+
+def _record(orchestrator_id: str, outcomes: Iterable[_Outcome]) -> None:
+    """Log one line per decision."""
+    for each in outcomes:
+        decision = each.decision
+        if each.error is not None:
+            _log_failure(orchestrator_id, decision.pool, each.error)
+            continue
+        log(
+            "INFO",
+            "pool scaled",
+            orchestrator_id=orchestrator_id,
+            **decision.pool._asdict(),
+            grow_count=len(decision.grow),
+            retire_count=len(decision.retire),
+            drain_count=len(decision.drain),
+            resume_count=len(decision.resume),
+            reason=decision.reason,
+        )
+
+
+def _log_failure(orchestrator_id: str, pool: PoolKey, error: CloudError) -> None:
+    log(
+        "WARNING",
+        "pool not scaled",
+        orchestrator_id=orchestrator_id,
+        **pool._asdict(),
+        code=type(error).__name__,
+        reason=str(error)[:500],
+    )

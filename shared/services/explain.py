@@ -1,0 +1,37 @@
+"""Explain: tell each job whose attempts wait at a scheduler what they wait for."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+from shared.models.farm import Placement, Shape, Stage
+from shared.models.job import AttemptRef, Job, JobRef
+from shared.models.task import WaitingFor
+from shared.ports import JobStore
+
+
+def explain(
+    placements: Sequence[Placement],
+    reasons: Mapping[Shape, tuple[WaitingFor, str]],
+    jobs: JobStore,
+) -> None:
+    """Write the reasons of a tick on the jobs, only where they differ from what stands there."""
+    waiting: dict[JobRef, Shape] = {}
+    for each in placements:
+        if each.stage is Stage.WAITING and each.shape in reasons:
+            waiting[AttemptRef.parse(each.attempt_id).task.job] = each.shape
+    for job in jobs.jobs(waiting):
+        reason, note = reasons[waiting[job.ref]]
+        if _may_be_told(job) and (job.waiting_for, job.waiting_note) != (reason, note):
+            jobs.change_job(job.ref, partial(_with_reason, reason, note))
+
+
+def _with_reason(reason: WaitingFor, note: str, job: Job) -> Job:
+    if not _may_be_told(job):
+        return job
+    return replace(job, waiting_for=reason, waiting_note=note)
+
+
+def _may_be_told(job: Job) -> bool:
+    """A limit holds tasks back that never reached the scheduler: that is the reason to show, and admission's to take back."""
+    return not job.is_ended and job.waiting_for is not WaitingFor.LIMIT

@@ -1,0 +1,425 @@
+"""The function `autoscale` on a real scheduler and a real cloud, as far as one machine has them: instances are processes."""
+
+import base64
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import functions_framework
+import pytest
+import requests
+from flask import Flask
+from flask.testing import FlaskClient
+
+from emulators.up.client import Stack, stack
+from shared import wiring
+from shared.errors import CloudError
+from shared.models.farm import Orchestrator, PoolKey, Shape, Stage
+from shared.models.job import AttemptRef
+from shared.models.task import WaitingFor
+from shared.ports import Fleet, Scheduler, SubmittedAttempt
+from shared.services.autoscale import TickReport, tick
+from tests.builders import a_job
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 60
+SHAPE = Shape("e2-standard-2", True)
+ZONES = {"us-central1-a": True, "us-central1-b": True}
+A = PoolKey("us-central1-a", *SHAPE)
+B = PoolKey("us-central1-b", *SHAPE)
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Stack]:
+    """Firestore, Pub/Sub, Nomad and Compute Engine, and an environment that names them."""
+    needed = ("firestore", "pubsub", "nomad", "compute")
+    with stack(only=needed, boot_s=0.2) as found, pytest.MonkeyPatch.context() as patch:
+        for name, value in found.env.items():
+            patch.setenv(name, value)
+        _forget_adapters()
+        yield found
+    _forget_adapters()
+
+
+def _forget_adapters() -> None:
+    for each in vars(wiring).values():
+        if hasattr(each, "cache_clear"):
+            each.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def web(running: Stack) -> FlaskClient:
+    """The function, called as functions-framework calls it."""
+    create_app: Any = functions_framework.create_app
+    app: Flask = create_app("autoscale", str(ROOT / "functions/autoscale/main.py"))
+    return app.test_client()
+
+
+@dataclass
+class Farm:
+    """One orchestrator of its own, and what can be done to it."""
+
+    stack: Stack
+    web: FlaskClient
+    orchestrator_id: str = field(default_factory=lambda: f"o{uuid.uuid4().hex[:8]}")
+    submitted: int = 0
+
+    def save(self, **fields: Any) -> None:
+        """Set up the orchestrator, or change it."""
+        known = Orchestrator(
+            orchestrator_id=self.orchestrator_id,
+            scheduler="nomad",
+            scheduler_address=self.stack.url("nomad"),
+            fleet="gce",
+            project="render",
+            region="us-central1",
+            zones=ZONES,
+            boot_s=1,
+            idle_s=0,
+        )
+        wiring.orchestrator_store().save_orchestrator(replace(known, **fields))
+
+    @property
+    def orchestrator(self) -> Orchestrator:
+        return wiring.orchestrator_store().orchestrator(self.orchestrator_id)
+
+    @property
+    def scheduler(self) -> Scheduler:
+        return wiring.scheduler(self.orchestrator)
+
+    @property
+    def fleet(self) -> Fleet:
+        return wiring.fleet(self.orchestrator)
+
+    def submit(self, count: int, *, works_s: float = 0.2) -> None:
+        """Give attempts to the scheduler; their agents look for somebody to claim from, in vain, and end."""
+        for _ in range(count):
+            self.submitted += 1
+            ref = AttemptRef(self.orchestrator_id, "00001", f"{self.submitted:03}", 1)
+            self.scheduler.submit(
+                SubmittedAttempt(
+                    ref=ref,
+                    shape=SHAPE,
+                    zones=list(ZONES),
+                    cores=2,
+                    memory_mib=8192,
+                    priority=5,
+                    environment={
+                        "BATON_AGENT_URL": "http://127.0.0.1:1",
+                        "BATON_ATTEMPT_TOKEN": "x.y.z",
+                        "BATON_PATIENCE_S": str(works_s),
+                    },
+                )
+            )
+
+    def tick(self) -> dict[str, Any]:
+        """Call the function as the scheduler does."""
+        answer = self.web.post(
+            f"/tick?orchestrator_id={self.orchestrator_id}",
+            headers={"X-Baton-Token": wiring.push_token()},
+        )
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.get_json()[self.orchestrator_id]
+        return found
+
+    def run(self) -> TickReport:
+        """Run a tick beneath the function."""
+        report = tick(
+            self.orchestrator_id,
+            orchestrators=wiring.orchestrator_store(),
+            scheduler=self.scheduler,
+            fleet=self.fleet,
+            clock=wiring.now,
+            new_token=lambda: uuid.uuid4().hex[:8],
+        )
+        assert report is not None
+        return report
+
+    def size(self, *pools: PoolKey) -> int:
+        return sum(len(self.fleet.instances(pool)) for pool in pools or (A, B))
+
+    def up(self) -> int:
+        """Return how many machines of this orchestrator have joined the scheduler."""
+        names = {each.name for pool in (A, B) for each in self.fleet.instances(pool)}
+        return sum(node.name in names and node.is_up for node in self.scheduler.nodes())
+
+    def ticks_until(self, holds: Callable[[], bool]) -> None:
+        """Tick until something holds. Raises: AssertionError when it never does."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not holds():
+            assert time.monotonic() < deadline, self.tick()
+            self.tick()
+
+    def order_fault(self, name: str, **order: object) -> None:
+        url = f"{self.stack.url(name)}/faults"
+        requests.post(url, json=order, timeout=10).raise_for_status()
+
+    def decisions(self) -> list[Mapping[str, Any]]:
+        path = f"orchestrators/{self.orchestrator_id}/decisions"
+        found = wiring.firestore_client().collection(path).stream()
+        return [each.to_dict() or {} for each in found]
+
+
+@pytest.fixture
+def farm(running: Stack, web: FlaskClient) -> Iterator[Farm]:
+    made = Farm(running, web)
+    made.save()
+    yield made
+    for name in ("nomad", "compute"):
+        requests.delete(f"{running.url(name)}/faults", timeout=10).raise_for_status()
+    for placement in made.scheduler.placements():
+        made.scheduler.cancel(placement.attempt_id)
+    for pool in (A, B):
+        made.fleet.retire(pool, [each.name for each in made.fleet.instances(pool)])
+
+
+def until(look: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not look():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+# Who may call
+
+
+def test_only_those_with_the_token_may_call(farm: Farm) -> None:
+    for path in ("/tick", "/sweep", "/projects/p/topics/scale"):
+        assert farm.web.post(path).status_code == 403
+        assert farm.web.post(path, headers={"X-Baton-Token": "wrong"}).status_code == 403
+
+
+def test_an_orchestrator_that_does_not_exist_is_not_found(farm: Farm) -> None:
+    headers = {"X-Baton-Token": wiring.push_token()}
+    assert farm.web.post("/tick?orchestrator_id=nowhere", headers=headers).status_code == 404
+
+
+# A farm's day
+
+
+def test_a_farm_grows_for_what_waits_and_goes_back_to_zero(farm: Farm) -> None:
+    farm.submit(2)
+    assert farm.tick()["grow_count"] == 2
+    assert farm.size() == 2
+    farm.ticks_until(lambda: farm.size() == 0)
+    assert not [p for p in farm.scheduler.placements() if p.stage is Stage.WAITING]
+    reasons = [each["reason"] for each in farm.decisions()]
+    assert any("wait" in reason for reason in reasons)
+    assert any("idle" in reason for reason in reasons)
+    assert farm.tick()["errors"] == []
+
+
+def test_repeated_ticks_start_nothing_twice(farm: Farm) -> None:
+    farm.submit(2)
+    for _ in range(4):
+        farm.run()
+    assert farm.size() <= 2
+
+
+def test_a_message_makes_a_tick(farm: Farm) -> None:
+    farm.submit(1)
+    data = base64.b64encode(json.dumps({"orchestrator_id": farm.orchestrator_id}).encode()).decode()
+    answer = farm.web.post(
+        f"/projects/p/topics/scale?token={wiring.push_token()}",
+        json={"message": {"data": data, "messageId": "1"}, "subscription": "s"},
+    )
+    assert answer.status_code == 204
+    assert farm.size() == 1
+
+
+def test_a_message_that_names_no_orchestrator_is_dropped(farm: Farm) -> None:
+    for said in ({}, {"orchestrator_id": 7}, {"orchestrator_id": "nowhere"}):
+        data = base64.b64encode(json.dumps(said).encode()).decode()
+        answer = farm.web.post(
+            f"/projects/p/topics/scale?token={wiring.push_token()}",
+            json={"message": {"data": data}},
+        )
+        assert answer.status_code == 204
+
+
+def test_the_sweep_looks_at_every_orchestrator(farm: Farm) -> None:
+    answer = farm.web.post("/sweep", headers={"X-Baton-Token": wiring.push_token()})
+    assert answer.status_code == 200
+    assert "job_count" in answer.get_json()
+
+
+def test_what_waits_is_given_a_reason(farm: Farm) -> None:
+    farm.save(is_enabled=False)
+    farm.submit(1)
+    assert farm.run().reasons[SHAPE][0] is WaitingFor.ZONE_OFF
+    farm.save()
+    assert farm.run().reasons[SHAPE] == (
+        WaitingFor.BOOT,
+        "0 of 1 instances are up, 1 booting",
+    )
+
+
+def test_a_job_whose_attempts_wait_says_why_and_keeps_it_until_the_reason_changes(
+    farm: Farm,
+) -> None:
+    job = a_job(account_id=farm.orchestrator_id, task_count=1)
+    wiring.job_store().create_job(job)
+    farm.save(is_enabled=False)
+    farm.submit(1)
+    farm.tick()
+    assert wiring.job_store().job(job.ref).waiting_for is WaitingFor.ZONE_OFF
+    farm.save()
+    farm.tick()
+    found = wiring.job_store().job(job.ref)
+    assert found.waiting_for is WaitingFor.BOOT
+    assert found.waiting_note == "0 of 1 instances are up, 1 booting"
+
+
+# Zones and stock
+
+
+def test_a_zone_that_is_switched_off_gets_nothing_and_is_emptied(farm: Farm) -> None:
+    farm.save(idle_s=3600)
+    farm.submit(2)
+    farm.run()
+    until(lambda: farm.up() == 2)
+    farm.save(idle_s=3600, zones={"us-central1-a": False, "us-central1-b": True})
+    farm.ticks_until(lambda: farm.size(A) == 0)
+    assert farm.size(B) == 1
+    farm.submit(1, works_s=0)
+    assert farm.run().decisions == []
+
+
+def test_growth_goes_elsewhere_when_a_zone_is_out_of_stock(farm: Farm) -> None:
+    farm.order_fault("compute", kind="stockout", zone="us-central1-a")
+    farm.submit(2, works_s=PATIENCE_S)
+    farm.ticks_until(lambda: farm.up() == 2 and farm.size(A) == 0)
+    assert farm.size(B) == 2
+    (stock_out,) = farm.orchestrator.stock_outs
+    assert stock_out.pool == A
+    assert stock_out.until > wiring.now()
+
+
+def test_growth_that_is_refused_goes_elsewhere_within_the_same_tick(farm: Farm) -> None:
+    farm.order_fault(
+        "compute",
+        kind="operation",
+        operation_type="createInstances",
+        code="ZONE_RESOURCE_POOL_EXHAUSTED",
+        count=1,
+    )
+    farm.submit(1)
+    farm.run()
+    assert farm.size() == 1
+    assert len(farm.orchestrator.stock_outs) == 1
+
+
+def test_a_machine_that_never_joins_is_replaced(farm: Farm) -> None:
+    farm.order_fault("compute", kind="dead_boot", count=1)
+    farm.submit(1)
+    farm.run()
+    ahead = timedelta(minutes=6)
+    report = tick(
+        farm.orchestrator_id,
+        orchestrators=wiring.orchestrator_store(),
+        scheduler=farm.scheduler,
+        fleet=farm.fleet,
+        clock=lambda: wiring.now() + ahead,
+        new_token=lambda: uuid.uuid4().hex[:8],
+    )
+    assert report is not None
+    (old,) = (name for each in report.decisions for name in each.retire)
+    assert sum(len(each.grow) for each in report.decisions) == 1
+    until(lambda: all(each.name != old for pool in (A, B) for each in farm.fleet.instances(pool)))
+    assert farm.size() == 1
+
+
+# Trouble
+
+
+def test_overlapping_ticks_are_one_tick_that_goes_round_again(farm: Farm) -> None:
+    store = wiring.orchestrator_store()
+    assert store.begin_tick(farm.orchestrator_id, wiring.now())
+    farm.submit(1)
+    assert farm.tick() == {"is_busy": True}
+    assert farm.size() == 0
+    assert store.finish_tick(farm.orchestrator_id) is False  # somebody asked meanwhile
+    assert store.finish_tick(farm.orchestrator_id) is True
+    assert farm.tick()["grow_count"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "order"),
+    [
+        ("compute", {"kind": "calls", "status": 403, "reason": "rateLimitExceeded"}),
+        ("compute", {"kind": "calls", "status": 500}),
+        ("nomad", {"status": 500, "path": "^/v1/(jobs|allocations|nodes)"}),
+        ("nomad", {"status": 429, "path": "^/v1/(jobs|allocations|nodes)"}),
+    ],
+)
+def test_a_provider_that_fails_costs_the_tick_and_is_told(
+    farm: Farm, name: str, order: dict[str, object]
+) -> None:
+    farm.submit(1)
+    farm.order_fault(name, calls=1, **order)
+    broken = farm.tick()
+    assert len(broken["errors"]) == 1
+    assert farm.tick()["errors"] == []
+    assert farm.size() == 1
+
+
+def test_trouble_in_one_pool_leaves_the_others_alone(farm: Farm) -> None:
+    farm.submit(2)
+    path = "us-central1-a/instanceGroupManagers/.*/createInstances"
+    farm.order_fault("compute", kind="calls", calls=1, status=500, path=path)
+    report = farm.run()
+    assert len(report.errors) == 1
+    assert farm.size(A) == 0
+    assert farm.size(B) == 1
+    stored = [each for each in farm.decisions() if "error" in each["facts"]]
+    assert [each["pool"]["zone"] for each in stored] == ["us-central1-a"]
+
+
+def test_a_pool_that_cannot_be_listed_is_left_alone(farm: Farm) -> None:
+    farm.submit(2)
+    farm.run()
+    until(lambda: farm.up() == 2)
+    path = "us-central1-a/instanceGroupManagers/.*/listManagedInstances"
+    farm.order_fault("compute", kind="calls", calls=1, status=500, path=path)
+    report = farm.run()
+    assert len(report.errors) == 1
+    assert all(each.pool != A for each in report.decisions)
+
+
+def test_a_tick_that_crashes_gives_its_lease_back(farm: Farm) -> None:
+    class Crash(Exception):
+        """A bug."""
+
+    def crash() -> str:
+        raise Crash
+
+    farm.submit(1)
+    with pytest.raises(Crash):
+        tick(
+            farm.orchestrator_id,
+            orchestrators=wiring.orchestrator_store(),
+            scheduler=farm.scheduler,
+            fleet=farm.fleet,
+            clock=wiring.now,
+            new_token=crash,
+        )
+    assert farm.tick()["grow_count"] == 1
+
+
+def test_an_orchestrator_in_trouble_leaves_the_others_alone(farm: Farm) -> None:
+    other = Farm(farm.stack, farm.web)
+    other.save(scheduler_address="http://127.0.0.1:1")
+    strange = Farm(farm.stack, farm.web)
+    strange.save(fleet="ec2-not-yet")
+    farm.submit(1)
+    answer = farm.web.post("/tick", headers={"X-Baton-Token": wiring.push_token()}).get_json()
+    assert answer[other.orchestrator_id]["errors"]
+    assert answer[strange.orchestrator_id]["errors"]
+    assert answer[farm.orchestrator_id]["grow_count"] == 1
+    with pytest.raises(CloudError):
+        other.scheduler.placements()
