@@ -1,4 +1,7 @@
-"""Measure everything, print the tables, write them to build/bench.md. A goal that is missed is shown, and ends the run with 1."""
+"""Measure everything, print the tables, write them to build/bench.md.
+
+A goal that is missed is shown, and ends the run with 1.
+"""
 
 import platform
 import sys

@@ -27,7 +27,10 @@ REAL_TYPE = "cpu-4-16"
 
 
 class BenchFarm:
-    """Submits jobs and reads the figures. Jobs of INSTANT_TYPE run on fake agents, those of REAL_TYPE on emulated instances."""
+    """Submits jobs and reads the figures.
+
+    Jobs of INSTANT_TYPE run on fake agents, those of REAL_TYPE on emulated instances.
+    """
 
     def __init__(self, running: Stack, studio: Studio, instant_url: str) -> None:
         self.stack = running

@@ -1,7 +1,7 @@
 """A scheduler that starts everything at once, on fake agents that render nothing.
 
-It speaks the part of Nomad's API that Baton's driver calls to submit and cancel, and its agents speak the real agent protocol: each
-claims and reports by itself, over a connection of its own. `python -m bench.instant --port P --agents N --dispatch URL`.
+It speaks the part of Nomad's API that Baton's driver calls to submit and cancel, and its agents speak the real agent
+protocol: each claims and reports by itself, over a connection of its own. `python -m bench.instant --port P --agents N --dispatch URL`.
 """
 
 import argparse

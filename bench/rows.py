@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What was measured, against what. `values` are the runs, in the unit of the row; `is_met` None where there is no goal."""
+    """What was measured, against what.
+
+    `values` are the runs, in the unit of the row; `is_met` is None where there is no goal.
+    """
 
     metric: str
     what: str

@@ -1,6 +1,7 @@
 """What the artist's machine does, with nothing but the unmodified Conductor client: submit a job.
 
-Run in the client's own environment: artist.py ORDER.json. Prints one JSON object a line: upload progress, then the answer.
+Run in the client's own environment: artist.py ORDER.json. Prints one JSON object a line: upload progress, then the
+answer.
 """
 
 import json

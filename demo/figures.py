@@ -133,11 +133,15 @@ def _peak(all_lives: Sequence[Life]) -> int:
     return peak
 
 
-def documents_used(logs: Iterable[Path]) -> Counter[str]:
-    """Return the documents read and written by the functions, from their logs, under `read` and `write`."""
+# What a job's tasks cause; the ticks, sweeps and roll-ups of the other functions come by the clock.
+JOB_FUNCTIONS = ("submit", "dispatch")
+
+
+def documents_used(logs: Path, functions: Iterable[str] = JOB_FUNCTIONS) -> Counter[str]:
+    """Return the documents that functions read and wrote, from their logs, under `read` and `write`."""
     used: Counter[str] = Counter()
-    for log in logs:
-        for line in _answers(log):
+    for function in functions:
+        for line in _answers(logs / f"{function}.log"):
             used["read"] += line["read_count"]
             used["write"] += line["write_count"]
     return used

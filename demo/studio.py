@@ -1,4 +1,4 @@
-"""What an administrator does once: account, project, user, API key, catalogue, orchestrator; through the `baton` command."""
+"""What an administrator does once, through the `baton` command: account, project, user, key, catalogue, orchestrator."""
 
 import json
 import os

@@ -1,4 +1,7 @@
-"""Build the demo's scene: a relay baton spins above a mirror floor, once around in 24 frames. Run with bpy: scene.py FILE."""
+"""Build the demo's scene: a relay baton spins above a mirror floor, once around in 24 frames.
+
+Run with bpy: scene.py FILE.
+"""
 
 import math
 import sys
