@@ -93,7 +93,7 @@ def stage(inputs: Mapping[str, Sourced], output_path: str, *, root: Path, owner_
 
 
 def place(one: Sourced, target: Path, *, is_own: bool) -> None:
-    """Put an input at `target`: a copy which the render may change if `is_own`, else the cached file itself if possible.
+    """Put an input at `target`: a copy which the render may change if `is_own`, else if possible the cached file.
 
     An executable is always a copy: the bit belongs to the file, not to the link.
     """

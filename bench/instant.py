@@ -1,7 +1,8 @@
 """A scheduler that starts everything at once, on fake agents that render nothing.
 
 It speaks the part of Nomad's API that Baton's driver calls to submit and cancel, and its agents speak the real agent
-protocol: each claims and reports by itself, over a connection of its own. `python -m bench.instant --port P --agents N --dispatch URL`.
+protocol: each claims and reports by itself, over a connection of its own.
+`python -m bench.instant --port P --agents N --dispatch URL`.
 """
 
 import argparse
@@ -14,6 +15,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
+
+
+TRIES = 5
 
 
 class Books:
@@ -86,11 +90,18 @@ class Agent(threading.Thread):
                 self._books.faults.append(f"finish: {status}")
 
     def _post(self, token: str, call: str, body: dict[str, Any]) -> int:
+        """Send a call, again when the connection had been closed meanwhile: both calls may be repeated."""
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-        self._connection.request("POST", f"/agent/v1/{call}", json.dumps(body), headers)
-        answer = self._connection.getresponse()
-        answer.read()
-        return answer.status
+        content = json.dumps(body)
+        for _ in range(TRIES):
+            try:
+                self._connection.request("POST", f"/agent/v1/{call}", content, headers)
+                answer = self._connection.getresponse()
+                answer.read()
+                return answer.status
+            except (OSError, http.client.HTTPException):
+                self._connection.close()
+        raise OSError(f"{call}: no answer after {TRIES} tries")
 
 
 def handler(books: Books) -> type[BaseHTTPRequestHandler]:

@@ -1,4 +1,7 @@
-"""What an administrator does once, through the `baton` command: account, project, user, key, catalogue, orchestrator."""
+"""What an administrator does once, through the `baton` command.
+
+Account, project, user, API key, catalogue, orchestrator.
+"""
 
 import json
 import os
@@ -43,7 +46,8 @@ def create_farm(
 ) -> None:
     """Load the catalogue and one orchestrator on the local stand-ins.
 
-    `software` maps a product to the folder where the machine image has it; `named` overrides fields of the orchestrator.
+    `software` maps a product to the folder where the machine image has it; `named` overrides fields of the
+    orchestrator.
     """
     catalog = folder / "catalog"
     shutil.copytree(ROOT / "catalog", catalog, dirs_exist_ok=True)

@@ -1,4 +1,7 @@
-"""What the services need from outside. Each docstring is the contract that the conformance suites test on every implementation."""
+"""What the services need from outside.
+
+Each docstring is the contract that the conformance suites test on every implementation.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,7 +45,7 @@ class TaskChange:
 
 @dataclass(frozen=True, kw_only=True)
 class PageDecision:
-    """What one commit does to the tasks of a page, and the last command on the job that the page has then carried out."""
+    """What one commit does to the tasks of a page, and the last command on the job that it has then carried out."""
 
     changes: Sequence[TaskChange]
     command_seq: int
@@ -64,7 +67,7 @@ class JobStore(Protocol):
         ...
 
     def claim_submission(self, account_id: str, digest: str, job_id: str, now: datetime) -> str:
-        """Remember that the body with this digest becomes `job_id`; within 30 s the same digest returns the first one's id."""
+        """Remember that the body with this digest becomes `job_id`; returns the id of the first such within 30 s."""
         ...
 
     def create_job(self, job: Job) -> bool:
@@ -99,7 +102,7 @@ class JobStore(Protocol):
         ...
 
     def place(self, ref: JobRef, page: Page, task_ids: Sequence[str], now: datetime) -> bool:
-        """Note that the present attempts of these tasks are given to the scheduler; False when the page has changed since it was read."""
+        """Note that these tasks' present attempts are given to the scheduler; False when the page has changed since."""
         ...
 
     def task(self, ref: TaskRef) -> Task:
@@ -128,7 +131,8 @@ class JobStore(Protocol):
     ) -> Page:
         """Change many tasks of one page in one commit.
 
-        The page is guarded as well as the tasks. Returns the page as it was. Raises: NotFound; Contended; whatever `decide` raises.
+        The page is guarded as well as the tasks. Returns the page as it was.
+        Raises: NotFound; Contended; whatever `decide` raises.
         """
         ...
 
@@ -295,7 +299,10 @@ class Identity(Protocol):
         ...
 
     def save_user(self, account_id: str, email: str, role: Role, password: str | None) -> str:
-        """Let somebody sign in, or change what they may do; returns the user's id. Raises: Conflict when they belong to another account."""
+        """Let somebody sign in, or change what they may do; returns the user's id.
+
+        Raises: Conflict when they belong to another account.
+        """
         ...
 
 
@@ -470,7 +477,8 @@ class Bus(Protocol):
 class Ports:
     """All that the services of dispatch need, made once by `wiring`.
 
-    `schedulers` gives an orchestrator's scheduler, `attempt_token` the token that an agent will carry, `agent_url` where agents call.
+    `schedulers` gives an orchestrator's scheduler, `attempt_token` the token that an agent will carry, `agent_url`
+    where agents call.
     """
 
     jobs: JobStore

@@ -1,4 +1,7 @@
-"""The composition root: environment to adapters. The only reader of the environment; everything is made on first use."""
+"""The composition root: environment to adapters.
+
+The only reader of the environment; everything is made on first use.
+"""
 
 import os
 from datetime import UTC, datetime

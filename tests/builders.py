@@ -93,4 +93,5 @@ def a_page(statuses: dict[str, TaskStatus], **named: Any) -> Page:
 
 def an_account(**named: Any) -> Account:
     """Return a studio that may run ten instances."""
-    return Account(**{"account_id": "acme", "name": "Acme", "max_instances": 10} | named)
+    given: dict[str, Any] = {"account_id": "acme", "name": "Acme", "max_instances": 10}
+    return Account(**given | named)

@@ -40,6 +40,7 @@ def page() -> str:
         Outcome.PREEMPTED: "as often as the job's `autoretry_policy` says: a new attempt",
         Outcome.LOST: f"{LOST_RETRIES} times, whatever the job says: a new attempt",
     }
+    ends = [[f"`{o}`", retried.get(o, "no"), ENDS[o]] for o in Outcome]
     return f"""# States
 
 Generated from the tables in `shared/core/lifecycle.py` by `python -m tools.states`; a test keeps it true.
@@ -59,19 +60,21 @@ Generated from the tables in `shared/core/lifecycle.py` by `python -m tools.stat
   holding (unhold, or all scouts have succeeded) --> pending
 ```
 
-A claim moves a pending task to running, if the token's attempt is the present one and the job's fence is open. An attempt that
-was placed and came to nothing before any claim is withdrawn; after {UNCLAIMED_ATTEMPTS} of those the task fails.
+A claim moves a pending task to running, if the token's attempt is the present one and the job's fence is open. An
+attempt that was placed and came to nothing before any claim is withdrawn; after {UNCLAIMED_ATTEMPTS} of
+those the task fails.
 
 ### How an attempt ends
 
-{table(["outcome", "tried again", "otherwise the task is"], [[f"`{o}`", retried.get(o, "no"), ENDS[o]] for o in Outcome])}
+{table(["outcome", "tried again", "otherwise the task is"], ends)}
 
-While the job is killed nothing is tried again, and what does not succeed is killed. While it is held, what is tried again holds.
+While the job is killed nothing is tried again, and what does not succeed is killed. While it is held, what is tried
+again holds.
 
 ### What people may order
 
-For a single task a command that does not apply is refused; on a whole job it passes over such tasks. `release` is ordered by the server when all
-scouts have succeeded.
+For a single task a command that does not apply is refused; on a whole job it passes over such tasks. `release` is
+ordered by the server when all scouts have succeeded.
 
 {commands()}
 
@@ -81,10 +84,11 @@ scouts have succeeded.
 
 ## Jobs
 
-{", ".join(f"`{status}`" for status in JobStatus)}. The status follows from the counts of the tasks: ended jobs are
-`failed` if any task failed, else `killed`, `preempted`, `success` or (all of them) `downloaded`; others are `running` if
-any task runs, then what the inputs' way says (`sync_pending`, `syncing`, `sync_failed`), then `pending` if any task is, and `holding` if
-only held tasks are left. A killed job says so at once and has ended when all its tasks have.
+{", ".join(f"`{status}`" for status in JobStatus)}.
+The status follows from the counts of the tasks: ended jobs are `failed` if any task failed, else `killed`, `preempted`,
+`success` or (all of them) `downloaded`; others are `running` if any task runs, then what the inputs' way says
+(`sync_pending`, `syncing`, `sync_failed`), then `pending` if any task is, and `holding` if only held tasks are left. A
+killed job says so at once and has ended when all its tasks have.
 
 ## Why something waits
 

@@ -1,46 +1,17 @@
-"""The function `autoscale`: a tick per orchestrator (schedule, and Pub/Sub when something starts to wait), and the sweep."""
+"""The function `autoscale`: a tick per orchestrator (schedule, and Pub/Sub when something waits), and the sweep."""
 
-import secrets
 from typing import Any
 
 import functions_framework
 from flask import Request, Response
 
+from functions.autoscale.ticks import scale, scale_alone
 from shared import wiring
-from shared.errors import BatonError, CloudError, InvalidRequest
+from shared.errors import CloudError, InvalidRequest
 from shared.http import Reply, Routes, answer_push, check_schedule
 from shared.log import log
-from shared.models.farm import Orchestrator, Placement
-from shared.services.autoscale import tick
-from shared.services.explain import explain
-from shared.services.reconcile import reconcile
+from shared.models.farm import Placement
 from shared.services.sweep import sweep
-
-
-def _scale(orchestrator: Orchestrator) -> dict[str, Any]:
-    """Run a tick, and settle and explain by what it saw."""
-    scheduler = wiring.scheduler(orchestrator)
-    report = tick(
-        orchestrator.orchestrator_id,
-        orchestrators=wiring.orchestrator_store(),
-        scheduler=scheduler,
-        fleet=wiring.fleet(orchestrator),
-        clock=wiring.now,
-        new_token=lambda: secrets.token_hex(4),
-    )
-    if report is None:
-        return {"is_busy": True}
-    lost_count = 0
-    if report.observation is not None:
-        placements = report.observation.placements
-        explain(placements, report.reasons, wiring.job_store())
-        lost_count = reconcile(placements, scheduler, wiring.ports())
-    return {
-        "grow_count": sum(len(each.grow) for each in report.decisions),
-        "retire_count": sum(len(each.retire) for each in report.decisions),
-        "lost_count": lost_count,
-        "errors": list(report.errors),
-    }
 
 
 def _tick(request: Request) -> Reply:
@@ -49,17 +20,7 @@ def _tick(request: Request) -> Reply:
     store = wiring.orchestrator_store()
     wanted = request.args.get("orchestrator_id")
     found = [store.orchestrator(wanted)] if wanted else store.orchestrators()
-    return {each.orchestrator_id: _scale_alone(each) for each in found}
-
-
-def _scale_alone(orchestrator: Orchestrator) -> dict[str, Any]:
-    """Run a tick whose trouble is not that of the other orchestrators."""
-    try:
-        return _scale(orchestrator)
-    except BatonError as error:
-        name, reason = orchestrator.orchestrator_id, str(error)
-        log("ERROR", "orchestrator not scaled", orchestrator_id=name, reason=reason)
-        return {"errors": [reason]}
+    return {each.orchestrator_id: scale_alone(each) for each in found}
 
 
 def _asked(message: dict[str, Any]) -> None:
@@ -67,7 +28,7 @@ def _asked(message: dict[str, Any]) -> None:
     orchestrator_id = message.get("orchestrator_id")
     if not isinstance(orchestrator_id, str):
         raise InvalidRequest({"message": "must name orchestrator_id"})
-    _scale(wiring.orchestrator_store().orchestrator(orchestrator_id))
+    scale(wiring.orchestrator_store().orchestrator(orchestrator_id))
 
 
 def _pushed(request: Request, **_: str) -> Reply:

@@ -1,7 +1,7 @@
 """The life of a task: who may move it, from where to where.
 
-Three tables, and nothing else, move a task. CLAIM and REPORTS are what agents and observers say about one attempt, COMMANDS what people and
-the server order. docs/states.md is generated from them.
+Three tables, and nothing else, move a task. CLAIM and REPORTS are what agents and observers say about one attempt,
+COMMANDS what people and the server order. docs/states.md is generated from them.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,8 @@ from shared.models.task import ENDED, Attempt, Outcome, PageChange, Task, TaskSt
 
 T = TaskStatus
 
-# So many attempts may come to nothing before an agent ever claims one; then something is wrong with the task's machine or image.
+# So many attempts may come to nothing before an agent ever claims one; then something is wrong with the task's machine
+# or image.
 UNCLAIMED_ATTEMPTS = 20
 
 # An attempt that is lost through nobody's fault is tried again this often, whatever the job's own policy.
@@ -132,7 +133,7 @@ def report(task: Task, job: Job, number: int, said: Report) -> Moved | None:
 
 
 def withdraw(task: Task, number: int) -> Moved | None:
-    """Take back an attempt that was given to the scheduler and will never be claimed; None when it is not waiting any more."""
+    """Take back an attempt at the scheduler that will never be claimed; None when it is not waiting any more."""
     if task.attempt != number or task.status is not T.PENDING:
         return None
     is_hopeless = number - len(task.attempts) >= UNCLAIMED_ATTEMPTS
@@ -141,8 +142,9 @@ def withdraw(task: Task, number: int) -> Moved | None:
 
 
 def command(task: Task, order: Command, *, is_placed: bool, now: datetime) -> Moved | None:
-    """Carry out `order`; None when the task is there already. `is_placed`: a pending task's attempt is at the scheduler.
+    """Carry out `order`; None when the task is there already.
 
+    `is_placed`: a pending task's attempt is at the scheduler.
     Raises: InvalidTransition when the order does not apply.
     """
     after = COMMANDS.get((task.status, order))

@@ -25,7 +25,10 @@ class Principal:
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """A studio. `max_instances` caps attempts in flight, 0 means none may start; its clients add `environment` to each job."""
+    """A studio.
+
+    `max_instances` caps attempts in flight, 0 means none may start; its clients add `environment` to each job.
+    """
 
     account_id: str
     name: str

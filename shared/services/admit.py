@@ -68,8 +68,10 @@ def _start(turn: Turn, summaries: Sequence[PageSummary], ports: Ports) -> int:
             taken = _take(job.ref, summary.number, left, ports)
             left -= len(taken)
             items = list(taken.items())
-            for start in range(0, len(items), PLACED_TOGETHER):
-                chunks.append((summary.number, dict(items[start : start + PLACED_TOGETHER])))
+            chunks += [
+                (summary.number, dict(items[start : start + PLACED_TOGETHER]))
+                for start in range(0, len(items), PLACED_TOGETHER)
+            ]
     _hand_over(job, chunks, ports)
     return turn.quota - left
 
@@ -109,7 +111,7 @@ def _at_home(job: Job, ports: Ports) -> Job:
     if job.orchestrator_id:
         return job
     shape = Shape(job.instance_type, job.is_preemptible)
-    # The catalogue's prices are the same everywhere and the store is one region's: neither tells one place from another.
+    # The catalogue's prices are the same everywhere and the store is one region's: neither tells one from another.
     choice = choose(
         ports.orchestrators.orchestrators(),
         shape,

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from shared.models.job import JobRef
 from shared.ports import Ports
 
-# What nobody waits for is asked for at most this often by one process; the schedule makes up for what a process leaves out.
+# What nobody waits for is asked for at most this often by one process; the schedule makes up for what is left out.
 _PAUSE = timedelta(seconds=1)
 _REMEMBERED = 10_000
 

@@ -1,6 +1,7 @@
 """What agents call: claim, inputs, heartbeat, logs, outputs, finish. docs/protocol.md is the contract.
 
-Each call names its attempt by a token; nothing in a body can widen it. A call of an attempt that counts no more changes nothing.
+Each call names its attempt by a token; nothing in a body can widen it. A call of an attempt that counts no more changes
+nothing.
 """
 
 import base64
@@ -196,7 +197,7 @@ def _take_out_of_use(ref: AttemptRef, ports: Ports) -> None:
 
 
 def end_attempt(ref: AttemptRef, said: Report, ports: Ports) -> TaskStatus:
-    """End an attempt, with its ledger entry in the same commit, and set in motion what follows. Raises: StaleAttempt."""
+    """End an attempt, with its ledger entry in the same commit, and set off what follows. Raises: StaleAttempt."""
     status = TaskStatus.RUNNING
     was_scout = False
 
@@ -211,7 +212,7 @@ def end_attempt(ref: AttemptRef, said: Report, ports: Ports) -> TaskStatus:
 
     applied = ports.jobs.change_task(ref.task, decide)
     if applied is not None:
-        # Urgent is what somebody waits for: the end of a page (perhaps of the job), a scout, a task that did not succeed.
+        # Urgent is what somebody waits for: the end of a page (perhaps of the job), a scout, a task without success.
         is_urgent = (
             applied.open_count == 0
             or (was_scout and status is TaskStatus.SUCCESS)

@@ -1,4 +1,7 @@
-"""Audit: check the invariants of docs/design.md on the books as they are. Reads only; run nightly and after every scenario test."""
+"""Audit: check that jobs, pages, tasks and ledger agree.
+
+Reads only; run nightly and after every scenario test.
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence

@@ -50,7 +50,7 @@ def _messages(job: Job) -> list[dict[str, object]]:
 
 
 def carry_out(ref: JobRef, first_page: int, page_count: int, ports: Ports) -> None:
-    """Carry the job's present command down to these of its pages; a page that has it, or is not there yet, is passed over."""
+    """Carry the job's present command down to these pages; one that has it, or is not there yet, is passed over."""
     job = ports.jobs.job(ref)
     there = {page.number: page for page in ports.jobs.page_summaries(job)}
     for number in range(first_page, first_page + page_count):
@@ -135,7 +135,7 @@ def mark_downloaded(ref: TaskRef, number: int, ports: Ports) -> bool:
 
 
 def cancel(job: Job, attempts: Sequence[AttemptRef], ports: Ports) -> None:
-    """Have the scheduler stop attempts that count no more; what it fails to stop, its own agent's next call or the sweep does."""
+    """Have the scheduler stop attempts that count no more; their own next call or the sweep stops what is left."""
     if not attempts:
         return
     scheduler = ports.schedulers(ports.orchestrators.orchestrator(job.orchestrator_id))

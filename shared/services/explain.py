@@ -33,5 +33,5 @@ def _with_reason(reason: WaitingFor, note: str, job: Job) -> Job:
 
 
 def _may_be_told(job: Job) -> bool:
-    """A limit holds tasks back that never reached the scheduler: that is the reason to show, and admission's to take back."""
+    """A limit holds back tasks that never reached the scheduler: that reason stays, and is admission's to take back."""
     return not job.is_ended and job.waiting_for is not WaitingFor.LIMIT

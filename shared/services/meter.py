@@ -1,4 +1,7 @@
-"""Meter: the ledger of a day, summed for the dashboard and the reports. Summed anew each time, so a repeat changes nothing."""
+"""Meter: the ledger of a day, summed for the dashboard and the reports.
+
+It is summed anew each time, so a repeat changes nothing.
+"""
 
 from collections import defaultdict
 from collections.abc import Sequence

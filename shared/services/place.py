@@ -50,7 +50,7 @@ def _submitted(
     return SubmittedAttempt(
         ref=ref,
         shape=Shape(job.instance_type, job.is_preemptible),
-        # All of its zones: one that is switched off is drained, and one that is switched on later may serve what waits now.
+        # All of its zones: one that is switched off is drained, and one switched on later may serve what waits now.
         zones=sorted(orchestrator.zones),
         cores=job.cores,
         memory_mib=job.memory_mib,

@@ -15,9 +15,10 @@ from shared.services.attempts import end_attempt
 
 
 def reconcile(placements: Sequence[Placement], scheduler: Scheduler, ports: Ports) -> int:
-    """Bring the tasks in line with what the scheduler listed before this was called; returns how many attempts were lost.
+    """Bring the tasks in line with what the scheduler listed before this call; returns how many attempts were lost.
 
-    An agent reports before its process ends, so an attempt that ended at the scheduler and still runs here will never report.
+    An agent reports before its process ends, so an attempt that ended at the scheduler and still runs here will never
+    report.
     """
     lost_count = 0
     done: list[str] = []

@@ -8,7 +8,10 @@ from shared.services.control import order
 
 
 def settle(ref: JobRef, ports: Ports) -> Job:
-    """Bring the job's sums and status up to date. Pages are read after the job, so an older sum never replaces a newer one."""
+    """Bring the job's sums and status up to date.
+
+    Pages are read after the job, so an older sum never replaces a newer one.
+    """
     has_just_ended = False
 
     def summed(job: Job) -> Job:

@@ -22,8 +22,8 @@ _PATIENCE = timedelta(seconds=30)
 def sweep(placements: Mapping[str, Sequence[Placement]], ports: Ports) -> int:
     """Look at every active job of every account; returns how many there are.
 
-    `placements` holds, by orchestrator, what its scheduler listed before this was called; an orchestrator that could not
-    be asked is missing. A fault in one job is logged and leaves the others alone.
+    `placements` holds, by orchestrator, what its scheduler listed before this call; an orchestrator that could not be
+    asked is missing. A fault in one job is logged and leaves the others alone.
     """
     known = {
         orchestrator_id: {placement.attempt_id for placement in each}

@@ -1,7 +1,8 @@
 """Jobs, pages, tasks and the ledger in Firestore.
 
-One rule keeps it fast and right: a change is guarded by the version of the one document it decides about, and adds blindly to those that
-others write too. Nothing reads a shared document inside a transaction, so nothing waits for a lock (docs/adr/0002).
+One rule keeps it fast and right: a change is guarded by the version of the one document it decides about, and adds
+blindly to those that others write too. Nothing reads a shared document inside a transaction, so nothing waits for a
+lock (docs/adr/0002).
 """
 
 import random

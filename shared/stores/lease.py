@@ -21,7 +21,7 @@ class Lease:
         self._lease = timedelta(seconds=lease_s)
 
     def take(self, path: str, now: datetime) -> tuple[str, Mapping[str, Any]] | None:
-        """Return the lease's id and the document's fields; None when it is taken, and its holder will go round again."""
+        """Return the lease's id and the document's fields; None when it is taken: its holder will go round again."""
         for _ in range(_TRIES):
             found = self._documents.get([path])[0]
             lease_id = uuid4().hex
@@ -45,7 +45,7 @@ class Lease:
         raise Contended(path)
 
     def give_back(self, path: str, lease_id: str) -> bool:
-        """Return False, and keep the lease, when somebody asked for another round; True also when the lease was lost."""
+        """Return False, and keep the lease, when somebody asked for another round; True also when it was lost."""
         for _ in range(_TRIES):
             found = self._documents.get([path])[0]
             if found is None or found.fields.get("lease_id") != lease_id:

@@ -1,8 +1,8 @@
 """Firestore documents at the level of the wire: reads of many, commits of many.
 
-The client library builds each value as a wrapped message, which costs more than the server's own work: 10,000 small documents take it
-0.8 s of processor time, the plain messages here 0.06 s (docs/operations.md). The library still makes the channel, its
-credentials and the messages' classes.
+The client library builds each value as a wrapped message, which costs more than the server's own work: 10,000 small
+documents take it 0.8 s of processor time, the plain messages here 0.06 s (docs/operations.md). The library still makes
+the channel, its credentials and the messages' classes.
 """
 
 import re
@@ -32,7 +32,8 @@ _GetResponse = rpc.BatchGetDocumentsResponse.pb()
 
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CALL_S = 20.0
-# A commit that is sent again may have been carried out: every guarded write here is refused the second time, and its caller reads again.
+# A commit that is sent again may have been carried out: every guarded write here is refused the second time, and its
+# caller reads again.
 _RETRY = Retry(
     if_exception_type(ServiceUnavailable, Aborted), initial=0.02, maximum=1.0, timeout=10.0
 )
@@ -72,7 +73,7 @@ class Put:
 
 @dataclass(frozen=True, kw_only=True)
 class Update:
-    """Some fields of a document; with `version` only if nobody has changed it since, with `upsert` even if there is none.
+    """Some fields of a document; with `version` only if it has not changed since, with `upsert` even if there is none.
 
     Shapes: the keys of `fields` and `add` are field paths, i.e. tuples of names.
     """

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -153,7 +154,7 @@ def test_instances_start_under_the_names_given(rig: Rig, fleet: Fleet) -> None:
     assert sorted(names(fleet.instances(A))) == wanted
     assert fleet.pools() == [A]
     for name in wanted:
-        until(lambda name=name: rig.is_running(name))  # type: ignore[misc]
+        until(partial(rig.is_running, name))
     (one, two) = fleet.instances(A)
     for each in (one, two):
         assert each.pool == A

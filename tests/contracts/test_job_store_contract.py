@@ -1,7 +1,7 @@
 """What a JobStore and an AdmissionStore promise, on the real emulator."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -203,7 +203,7 @@ def test_a_page_changes_as_a_whole_while_its_tasks_move(jobs: FirestoreJobStore,
     jobs.place(REF, jobs.page(REF, 0), ["000", "001", "002"], NOON)
     jobs.change_job(REF, lambda now: replace(now, command=Command.KILL, command_seq=1))
 
-    def kill(page: Page, now: Job, tasks: list[Task]) -> PageDecision:
+    def kill(page: Page, now: Job, tasks: Sequence[Task]) -> PageDecision:
         changes = []
         for task in tasks:
             placed = page.is_placed(task.task_id)
@@ -222,7 +222,7 @@ def test_a_page_changes_as_a_whole_while_its_tasks_move(jobs: FirestoreJobStore,
 
     def kill_all() -> None:
         start.wait()
-        jobs.change_page(REF, 0, kill)  # type: ignore[arg-type]
+        jobs.change_page(REF, 0, kill)
 
     with ThreadPoolExecutor(4) as pool:
         list(

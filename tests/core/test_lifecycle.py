@@ -1,7 +1,7 @@
 """The life of a task."""
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given, settings
@@ -196,18 +196,54 @@ def test_downloaded_is_said_of_the_frames_of_the_last_attempt_only() -> None:
 
 # --- any order of anything -----------------------------------------------------------------
 
-STEPS = st.one_of(
-    st.tuples(st.just("place")),
-    st.tuples(st.just("claim"), st.integers(1, 6), st.sampled_from([FIRST, SECOND])),
-    st.tuples(
-        st.just("report"),
-        st.integers(1, 6),
-        st.sampled_from(list(Outcome)),
-        st.sampled_from([FIRST, SECOND, None]),
+
+@dataclass(frozen=True)
+class Placed:
+    """The task's present attempt is given to the scheduler."""
+
+
+@dataclass(frozen=True)
+class Claimed:
+    number: int
+    claim: str
+
+
+@dataclass(frozen=True)
+class Reported:
+    number: int
+    outcome: Outcome
+    claim: str | None
+
+
+@dataclass(frozen=True)
+class Withdrawn:
+    number: int
+
+
+@dataclass(frozen=True)
+class Ordered:
+    order: Command
+
+
+@dataclass(frozen=True)
+class Fenced:
+    """A command on the whole job opens or closes it to claims."""
+
+    fence: Fence
+
+
+Step = Placed | Claimed | Reported | Withdrawn | Ordered | Fenced
+
+NUMBERS = st.integers(1, 6)
+STEPS: st.SearchStrategy[Step] = st.one_of(
+    st.builds(Placed),
+    st.builds(Claimed, NUMBERS, st.sampled_from([FIRST, SECOND])),
+    st.builds(
+        Reported, NUMBERS, st.sampled_from(list(Outcome)), st.sampled_from([FIRST, SECOND, None])
     ),
-    st.tuples(st.just("command"), st.sampled_from(list(Command))),
-    st.tuples(st.just("withdraw"), st.integers(1, 6)),
-    st.tuples(st.just("fence"), st.sampled_from(list(Fence))),
+    st.builds(Ordered, st.sampled_from(list(Command))),
+    st.builds(Withdrawn, NUMBERS),
+    st.builds(Fenced, st.sampled_from(list(Fence))),
 )
 
 
@@ -224,32 +260,34 @@ class Books:
         self.cost_micros = 0
         self.ledger: dict[int, int] = {}
 
-    def step(self, what: str, *args: object) -> None:
-        if what == "fence":
-            self.job = replace(self.job, fence=args[0])
-        elif what == "place":
-            if self.task.status is T.PENDING and self.placed != self.task.attempt:
-                self.placed = self.task.attempt
-                self.admitted_count += 1
-        else:
-            self.apply(self.moved(what, *args))
+    def step(self, step: Step) -> None:
+        match step:
+            case Fenced(fence):
+                self.job = replace(self.job, fence=fence)
+            case Placed():
+                if self.task.status is T.PENDING and self.placed != self.task.attempt:
+                    self.placed = self.task.attempt
+                    self.admitted_count += 1
+            case _:
+                try:
+                    self.apply(self.moved(step))
+                except (StaleAttempt, AttemptWithdrawn, InvalidTransition):
+                    return
 
-    def moved(self, what: str, *args: object) -> Moved | None:
-        try:
-            if what == "claim":
-                if args[0] != self.placed:
+    def moved(self, step: Claimed | Reported | Withdrawn | Ordered) -> Moved | None:
+        match step:
+            case Claimed(number, claim_id):
+                if number != self.placed:
                     return None  # only what was placed has a token
-                return claim(self.task, self.job, an_attempt(number=args[0], claim=args[1]))
-            if what == "report":
-                said = Report(outcome=args[1], at=at(30), claim=args[2])  # type: ignore[arg-type]
-                return report(self.task, self.job, args[0], said)  # type: ignore[arg-type]
-            if what == "withdraw":
-                is_placed = args[0] == self.placed
-                return withdraw(self.task, args[0]) if is_placed else None  # type: ignore[arg-type]
-            is_placed = self.placed == self.task.attempt
-            return command(self.task, args[0], is_placed=is_placed, now=at(30))  # type: ignore[arg-type]
-        except (StaleAttempt, AttemptWithdrawn, InvalidTransition):
-            return None
+                return claim(self.task, self.job, an_attempt(number=number, claim=claim_id))
+            case Reported(number, outcome, claim_id):
+                said = Report(outcome=outcome, at=at(30), claim=claim_id)
+                return report(self.task, self.job, number, said)
+            case Withdrawn(number):
+                return withdraw(self.task, number) if number == self.placed else None
+            case Ordered(order):
+                is_placed = self.placed == self.task.attempt
+                return command(self.task, order, is_placed=is_placed, now=at(30))
 
     def apply(self, moved: Moved | None) -> None:
         if moved is None:
@@ -280,27 +318,21 @@ class Books:
 
 @given(st.lists(STEPS, max_size=40))
 @settings(max_examples=400, deadline=None)
-def test_whatever_comes_in_whatever_order_the_books_stay_right(
-    steps: list[tuple[object, ...]],
-) -> None:
+def test_whatever_comes_in_whatever_order_the_books_stay_right(steps: list[Step]) -> None:
     books = Books()
     for step in steps:
-        books.step(*step)  # type: ignore[arg-type]
+        books.step(step)
         books.check()
 
 
-@given(st.lists(STEPS, max_size=25), st.randoms(use_true_random=False))
+@given(st.lists(STEPS, max_size=25))
 @settings(max_examples=200, deadline=None)
-def test_saying_everything_twice_changes_nothing(
-    steps: list[tuple[object, ...]], random: object
-) -> None:
+def test_saying_everything_twice_changes_nothing(steps: list[Step]) -> None:
     once, twice = Books(), Books()
     for step in steps:
-        once.step(*step)  # type: ignore[arg-type]
-        for _ in range(2):
-            if step[0] in ("claim", "report", "withdraw"):
-                twice.step(*step)  # type: ignore[arg-type]
-        if step[0] not in ("claim", "report", "withdraw"):
-            twice.step(*step)  # type: ignore[arg-type]
+        once.step(step)
+        twice.step(step)
+        if isinstance(step, Claimed | Reported | Withdrawn):
+            twice.step(step)
     assert once.task == twice.task
     assert once.ledger == twice.ledger

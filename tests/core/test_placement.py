@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ NOW = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
 SHAPE = Shape("n1-standard-4", True)
 
 
-def an_orchestrator(id_: str, **fields: object) -> Orchestrator:
+def an_orchestrator(id_: str, **fields: Any) -> Orchestrator:
     known = Orchestrator(
         orchestrator_id=id_,
         scheduler="nomad",
@@ -23,7 +24,7 @@ def an_orchestrator(id_: str, **fields: object) -> Orchestrator:
         region=id_,
         zones={f"{id_}-a": True, f"{id_}-b": True},
     )
-    return replace(known, **fields)  # type: ignore[arg-type]
+    return replace(known, **fields)
 
 
 def out_of_stock(*zones: str, reason: str = "stock_out", for_s: int = 60) -> tuple[StockOut, ...]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -37,7 +38,7 @@ A, B = PoolKey("z-a", *SHAPE), PoolKey("z-b", *SHAPE)
 S = InstanceStatus
 
 
-def an_orchestrator(**fields: object) -> Orchestrator:
+def an_orchestrator(**fields: Any) -> Orchestrator:
     known = Orchestrator(
         orchestrator_id="o1",
         scheduler="nomad",
@@ -47,10 +48,10 @@ def an_orchestrator(**fields: object) -> Orchestrator:
         region="z",
         zones={"z-a": True, "z-b": True},
     )
-    return replace(known, **fields)  # type: ignore[arg-type]
+    return replace(known, **fields)
 
 
-def an_instance(name: str, status: S, pool: PoolKey = A, **fields: object) -> Instance:
+def an_instance(name: str, status: S, pool: PoolKey = A, **fields: Any) -> Instance:
     is_free = status in (S.IDLE, S.DRAINING)
     known = Instance(
         name=name,
@@ -59,10 +60,10 @@ def an_instance(name: str, status: S, pool: PoolKey = A, **fields: object) -> In
         created_at=NOW - timedelta(minutes=10, seconds=1),
         idle_since=NOW - timedelta(minutes=5) if is_free else None,
     )
-    return replace(known, **fields)  # type: ignore[arg-type]
+    return replace(known, **fields)
 
 
-def some(number: int, status: S, pool: PoolKey = A, **fields: object) -> list[Instance]:
+def some(number: int, status: S, pool: PoolKey = A, **fields: Any) -> list[Instance]:
     return [an_instance(f"{status}-{pool.zone}-{i}", status, pool, **fields) for i in range(number)]
 
 
@@ -78,7 +79,7 @@ def decide(
     orchestrator: Orchestrator,
     backlog: Sequence[Backlog] = (),
     instances: Sequence[Instance] = (),
-    **more: object,
+    **more: Any,
 ) -> tuple[Decision, ...]:
     names = (f"new-{i}" for i in count())
     return plan(
@@ -87,7 +88,7 @@ def decide(
         instances=instances,
         now=NOW,
         new_name=lambda: next(names),
-        **more,  # type: ignore[arg-type]
+        **more,
     )
 
 
@@ -522,8 +523,8 @@ def test_a_waiting_attempt_with_a_machine_up_waits_for_the_scheduler() -> None:
 # The census
 
 
-def a_placement(attempt_id: str, stage: Stage, **fields: object) -> Placement:
-    return replace(Placement(attempt_id=attempt_id, shape=SHAPE, stage=stage), **fields)  # type: ignore[arg-type]
+def a_placement(attempt_id: str, stage: Stage, **fields: Any) -> Placement:
+    return replace(Placement(attempt_id=attempt_id, shape=SHAPE, stage=stage), **fields)
 
 
 def ended(attempt_id: str, took_s: float) -> Placement:

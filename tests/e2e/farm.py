@@ -222,17 +222,11 @@ class Farm:
         return found
 
     def agent_pids(self) -> list[int]:
-        """Return the processes that run a render's agent now: children of the instances."""
-        compute = psutil.Process(self.stack.pid("compute"))
-        return [
-            child.pid
-            for child in compute.children(recursive=True)
-            if "BATON_WORK_DIR" in _environment(child)
-        ]
-
-
-def _environment(process: psutil.Process) -> dict[str, str]:
-    try:
-        return process.environ()
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return {}
+        """Return the agents that render now: the parents of this stack's sandboxes."""
+        state = str(self.stack.state_path)
+        found = set()
+        for process in psutil.process_iter(["name", "cmdline", "ppid"]):
+            arguments = process.info["cmdline"] or []
+            if process.info["name"] == "bwrap" and any(state in each for each in arguments):
+                found.add(process.info["ppid"])
+        return sorted(found)

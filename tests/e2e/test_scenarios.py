@@ -6,6 +6,8 @@ import os
 import random
 import signal
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import pytest
 import requests
@@ -18,8 +20,8 @@ from tests.e2e.farm import Farm
 T = TaskStatus
 OUT = "/vol/relay/renders"
 
-# The functions, the gateway, and the stand-ins that keep their state on disk. Firestore's and Pub/Sub's emulators keep theirs in memory: in
-# production those two are somebody else's business.
+# The functions, the gateway, and the stand-ins that keep their state on disk. Firestore's and Pub/Sub's emulators keep
+# theirs in memory: in production those two are somebody else's business.
 COMPONENTS = (
     "submit",
     "dispatch",
@@ -44,6 +46,11 @@ def expected(count: int) -> dict[str, bytes]:
 
 def outcomes(farm: Farm, ref: JobRef) -> list[Outcome | None]:
     return [attempt.outcome for task in farm.tasks(ref) for attempt in task.attempts]
+
+
+def has_come_to(farm: Farm, ref: JobRef, status: TaskStatus) -> bool:
+    """Return whether some task has this status, or none ever will again."""
+    return any(task.status is status for task in farm.tasks(ref)) or farm.job(ref).is_ended
 
 
 def test_a_job_with_inputs_and_scouts_ends_with_all_its_frames(farm: Farm) -> None:
@@ -86,12 +93,7 @@ def test_a_failing_command_fails_its_task_with_its_exit_code(farm: Farm) -> None
 def test_any_component_may_be_killed_in_the_middle_of_a_job(farm: Farm, component: str) -> None:
     ref = farm.submit([frame(n, 0.4) for n in range(1, 13)], max_instances=4)
     for moment in (T.PENDING, T.RUNNING, T.SUCCESS):
-        farm.wait(
-            f"a task is {moment}",
-            lambda moment=moment: (
-                any(task.status is moment for task in farm.tasks(ref)) or farm.job(ref).is_ended
-            ),
-        )
+        farm.wait(f"a task is {moment}", partial(has_come_to, farm, ref, moment))
         farm.stack.restart(component)
     farm.wait_for_end(ref, "success", patience_s=150)
     assert farm.outputs(ref) == expected(12)
@@ -169,8 +171,8 @@ def test_with_every_zone_off_the_job_says_why_it_waits_and_goes_on_later(farm: F
 
 def test_messages_that_come_twice_and_in_any_order_change_nothing(farm: Farm) -> None:
     ref = farm.submit([frame(n, 0.3) for n in range(1, 9)], scout_frames="1", max_instances=3)
-    ids = {"account_id": ref.account_id, "job_id": ref.job_id}
-    messages = [
+    ids: dict[str, Any] = {"account_id": ref.account_id, "job_id": ref.job_id}
+    messages: list[tuple[str, dict[str, Any]]] = [
         ("expand", ids | {"first_page": 0, "page_count": 10}),
         ("sync", ids),
         ("admit", {"account_id": ref.account_id}),

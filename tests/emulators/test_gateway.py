@@ -36,11 +36,11 @@ class Gateway:
             yield connection
 
     def ask(
-        self, method: str, target: str, body: object = None, **headers: str
+        self, method: str, target: str, body: bytes | Iterator[bytes] | None = None, **headers: str
     ) -> tuple[int, dict[str, str], bytes]:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         with self.connection() as connection:
-            connection.request(method, target, body=body, headers=named)  # type: ignore[arg-type]
+            connection.request(method, target, body=body, headers=named)
             with connection.getresponse() as answer:
                 return answer.status, dict(answer.headers), answer.read()
 

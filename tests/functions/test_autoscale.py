@@ -1,4 +1,4 @@
-"""The function `autoscale` on a real scheduler and a real cloud, as far as one machine has them: instances are processes."""
+"""The function `autoscale` on a real scheduler and a real cloud as far as one machine has them: processes."""
 
 import base64
 import json
