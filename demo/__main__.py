@@ -29,6 +29,7 @@ CHUNK = 2
 INSTANCE_TYPE = "cpu-4-16"
 OUT = ROOT / "build" / "demo"
 CALL_S = 10
+WIDTH_OF_A_FILE = 140
 
 
 class Demo:
@@ -49,8 +50,8 @@ class Demo:
             folder.mkdir(parents=True, exist_ok=True)
         studio = self._open_studio()
         scene = self._build_scene()
-        submitted_at = datetime.now(UTC)
         job_id = self._submit(studio, scene)
+        submitted_at = datetime.now(UTC)
         ref = JobRef(studio.account_id, job_id)
         ports = wiring.ports()
         self._say(f"Dashboard  {self._env['CONDUCTOR_URL']}/job/{job_id}")
@@ -231,6 +232,8 @@ class Demo:
 def main() -> int:
     """Tell the story; returns 0 when every part of it came true."""
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH_OF_A_FILE)
     try:
         Demo(console).tell()
     except RuntimeError as error:

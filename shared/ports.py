@@ -192,8 +192,12 @@ class AdmissionStore(Protocol):
         """Take the lease; None when another holds it, who will then run once more."""
         ...
 
-    def finish(self, done: Round) -> bool:
-        """Give the lease back; False, and the lease is kept, when another round was asked for meanwhile."""
+    def finish(self, done: Round, now: datetime) -> bool:
+        """Give the lease back; False, and the lease is kept anew, when another round was asked for meanwhile."""
+        ...
+
+    def release(self, done: Round) -> bool:
+        """Give the lease back in any case; returns whether another round was asked for meanwhile."""
         ...
 
     def note_backlog(self, account_id: str, has_backlog: bool) -> None:
@@ -298,8 +302,15 @@ class Identity(Protocol):
         """Return whom an ID token speaks for. Raises: Unauthenticated."""
         ...
 
-    def save_user(self, account_id: str, email: str, role: Role, password: str | None) -> str:
-        """Let somebody sign in, or change what they may do; returns the user's id.
+    def save_user(
+        self,
+        account_id: str,
+        email: str,
+        role: Role,
+        projects: Sequence[str],
+        password: str | None,
+    ) -> str:
+        """Let somebody sign in, or change what they may do; returns the user's id. No projects means all.
 
         Raises: Conflict when they belong to another account.
         """

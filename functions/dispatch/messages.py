@@ -7,6 +7,7 @@ from shared import wiring
 from shared.errors import InvalidRequest
 from shared.models.job import JobRef
 from shared.services.admit import admit
+from shared.services.ask import ask_to_scale
 from shared.services.control import carry_out
 from shared.services.expand import expand
 from shared.services.place import place
@@ -55,7 +56,10 @@ def _admit(message: Message) -> None:
 
 
 def _place(message: Message) -> None:
-    place(_job(message), _number(message, "page"), _attempts(message), wiring.ports())
+    ref, ports = _job(message), wiring.ports()
+    place(ref, _number(message, "page"), _attempts(message), ports)
+    if message.get("is_last"):
+        ask_to_scale(ports.jobs.job(ref).orchestrator_id, ports)
 
 
 def _settle(message: Message) -> None:

@@ -121,6 +121,9 @@ def report(task: Task, job: Job, number: int, said: Report) -> Moved | None:
         raise StaleAttempt(f"attempt {number} of task {task.task_id} belongs to another process")
     if ended.outcome is not None:
         return None
+    if said.outcome is Outcome.KILLED and job.fence is not Fence.KILLED:
+        # Nobody here ordered it (that would have ended the attempt already): its machine or scheduler was told to stop.
+        said = replace(said, outcome=Outcome.LOST, reason=said.reason or "stopped from outside")
     ended = _end(ended, said)
     task = replace(task, attempts=(*task.attempts[:-1], ended))
     if job.fence is not Fence.KILLED and _is_tried_again(task, job, said.outcome):

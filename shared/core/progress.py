@@ -31,6 +31,8 @@ def settled(job: Job, pages: Sequence[PageSummary], now: datetime) -> Job:
         counts.update(page.counts)
     counts = +counts
     has_ended = sum(counts[status] for status in ENDED) == job.task_count
+    if unfinished_pages(job, pages):
+        has_ended = False  # a retry may be on its way down to tasks that have ended
     job = replace(
         job,
         counts=dict(counts),
@@ -106,4 +108,5 @@ def ordered(job: Job, order: Command, fence: Fence) -> Job:
         fence=fence,
         status=status,
         scouts_pending=scouts,
+        ended_at=None,
     )

@@ -91,7 +91,7 @@ def create_user(
     accounts.account(account_id)
     for name in projects:
         accounts.project(account_id, name)
-    user_id = identity.save_user(account_id, email, role, password)
+    user_id = identity.save_user(account_id, email, role, projects, password)
     user = User(user_id=user_id, email=email, role=role, projects=tuple(projects))
     accounts.save_user(account_id, user)
     return user

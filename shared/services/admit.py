@@ -9,31 +9,39 @@ from shared.models.farm import Shape
 from shared.models.job import Job, JobRef
 from shared.models.task import PageSummary, WaitingFor
 from shared.ports import Ports, Round
+from shared.services.active import strike
+from shared.services.ask import ask_to_scale
 from shared.services.place import place
 
 # So many attempts a message: one handler gives them to the scheduler well within the time it has.
 PLACED_TOGETHER = 50
 _TRIES = 6
+# Under a steady stream of calls one handler would go on for ever: after so many rounds a message takes over.
+_ROUNDS = 3
 
 
 def admit(account_id: str, ports: Ports) -> None:
-    """Run rounds until nobody asks for another; at once if somebody else is at it, who will then go round again."""
+    """Run a round, and another when somebody asks meanwhile; when somebody else is at it, they will go round again."""
     mine = ports.admission.begin(account_id, ports.now())
-    while mine is not None:
-        try:
+    if mine is None:
+        return
+    try:
+        for _ in range(_ROUNDS):
             mine = _round(mine, ports)
-        except BaseException:
-            ports.admission.finish(mine)
-            raise
-        if ports.admission.finish(mine):
-            return
-        mine = replace(mine, job_ids=ports.admission.active_job_ids(account_id))
+            if ports.admission.finish(mine, ports.now()):
+                return
+            mine = replace(mine, job_ids=ports.admission.active_job_ids(account_id))
+    except BaseException:
+        ports.admission.release(mine)
+        raise
+    ports.admission.release(mine)
+    ports.bus.publish("admit", [{"account_id": account_id}])
 
 
 def _round(mine: Round, ports: Ports) -> Round:
     account = ports.accounts.account(mine.account_id)
     jobs = ports.jobs.jobs(JobRef(mine.account_id, job_id) for job_id in mine.job_ids)
-    ports.admission.strike(mine.account_id, [job.job_id for job in jobs if job.is_ended])
+    strike(mine.account_id, [job.job_id for job in jobs if job.is_ended], ports)
     jobs = [job for job in jobs if not job.is_ended]
     pages = {job.ref: ports.jobs.page_summaries(job) for job in jobs}
     has_backlog = False
@@ -97,13 +105,15 @@ def _hand_over(job: Job, chunks: Sequence[tuple[int, dict[str, int]]], ports: Po
             "job_id": job.job_id,
             "page": page,
             "attempts": attempts,
+            "is_last": index == len(chunks) - 1,
         }
-        for page, attempts in chunks[1:]
+        for index, (page, attempts) in enumerate(chunks)
     ]
-    if messages:
-        ports.bus.publish("place", messages)
+    if messages[1:]:
+        ports.bus.publish("place", messages[1:])
     if chunks:
         place(job.ref, chunks[0][0], chunks[0][1], ports)
+        ask_to_scale(job.orchestrator_id, ports)
 
 
 def _at_home(job: Job, ports: Ports) -> Job:

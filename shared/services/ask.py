@@ -6,8 +6,9 @@ from datetime import datetime, timedelta
 from shared.models.job import JobRef
 from shared.ports import Ports
 
-# What nobody waits for is asked for at most this often by one process; the schedule makes up for what is left out.
-_PAUSE = timedelta(seconds=1)
+# What nobody waits for is asked for at most this often by one process; the schedule makes up for what it leaves out.
+_SETTLE_PAUSE = timedelta(seconds=1)
+_METER_PAUSE = timedelta(seconds=60)
 _REMEMBERED = 10_000
 
 _asked: dict[Hashable, datetime] = {}
@@ -15,19 +16,27 @@ _asked: dict[Hashable, datetime] = {}
 
 def ask_to_settle(ref: JobRef, ports: Ports, *, is_urgent: bool) -> None:
     """Have the job summed soon; what is not urgent is passed over when it was asked for a moment ago."""
-    if _is_first(ref, ports.now()) or is_urgent:
+    if _is_first(ref, ports.now(), _SETTLE_PAUSE) or is_urgent:
         ports.bus.publish("settle", [{"account_id": ref.account_id, "job_id": ref.job_id}])
 
 
 def ask_to_scale(orchestrator_id: str, ports: Ports) -> None:
-    """Have a tick soon, because something began to wait or nothing waits any more; several who ask at once get one."""
-    if orchestrator_id and _is_first(orchestrator_id, ports.now()):
+    """Have a tick at once, because something began to wait or nothing waits any more; several who ask get one."""
+    if orchestrator_id:
         ports.bus.publish("scale", [{"orchestrator_id": orchestrator_id}])
 
 
-def _is_first(key: Hashable, now: datetime) -> bool:
+def ask_to_meter(account_id: str, ports: Ports) -> None:
+    """Have the present day summed; passed over when it was asked for a minute ago."""
+    now = ports.now()
+    date = now.date().isoformat()
+    if _is_first((account_id, date), now, _METER_PAUSE):
+        ports.bus.publish("meter", [{"account_id": account_id, "date": date}])
+
+
+def _is_first(key: Hashable, now: datetime, pause: timedelta) -> bool:
     asked = _asked.get(key)
-    if asked is not None and now - asked < _PAUSE:
+    if asked is not None and now - asked < pause:
         return False
     if len(_asked) >= _REMEMBERED:
         _asked.clear()

@@ -9,7 +9,7 @@ import binascii
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from shared.core.lifecycle import Report, claim, report
 from shared.core.paths import node_path
@@ -25,6 +25,8 @@ HEARTBEAT_S = 10
 URL_LIFETIME_S = 6 * 3600
 # Between two notes of being alive in the task's document: what a lost attempt is billed by.
 _TOUCHED_EVERY = timedelta(seconds=60)
+_SIGNED_EVERY = timedelta(minutes=10)
+_REMEMBERED_URLS = 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,10 +109,25 @@ def claim_attempt(
         "command": task.command,
         "frames": task.frames,
         "output_path": node_path(job.output_path),
-        "spec_url": ports.blobs.url_to_read(spec_name(job), URL_LIFETIME_S),
+        "spec_url": _spec_url(job, ports),
         "memory_mib": job.memory_mib,
         "heartbeat_s": HEARTBEAT_S,
     }
+
+
+_spec_urls: dict[str, tuple[str, datetime]] = {}
+
+
+def _spec_url(job: Job, ports: Ports) -> str:
+    """Return the signed URL of a job's spec; one signature serves all claims of ten minutes."""
+    name, now = spec_name(job), ports.now()
+    url, until = _spec_urls.get(name, ("", now))
+    if until <= now:
+        if len(_spec_urls) >= _REMEMBERED_URLS:
+            _spec_urls.clear()
+        url = ports.blobs.url_to_read(name, URL_LIFETIME_S)
+        _spec_urls[name] = (url, now + _SIGNED_EVERY)
+    return url
 
 
 def input_urls(ref: AttemptRef, md5s: Sequence[str], ports: Ports) -> dict[str, str]:
@@ -166,7 +183,8 @@ def finish_attempt(
     ref: AttemptRef, *, said: Report, outputs: Sequence[Output], ports: Ports
 ) -> TaskStatus:
     """End an attempt as its agent says; a repeat changes nothing. Raises: StaleAttempt."""
-    if outputs:
+    if outputs and _holds(ports.jobs.task(ref.task), ref, said.claim):
+        # Only then: a process that will be refused must not replace the list of the one that holds the attempt.
         listed = [
             {"relative_path": each.relative_path, "md5": each.md5, "size": each.size}
             for each in outputs
@@ -212,22 +230,21 @@ def end_attempt(ref: AttemptRef, said: Report, ports: Ports) -> TaskStatus:
 
     applied = ports.jobs.change_task(ref.task, decide)
     if applied is not None:
-        # Urgent is what somebody waits for: the end of a page (perhaps of the job), a scout, a task without success.
-        is_urgent = (
-            applied.open_count == 0
-            or (was_scout and status is TaskStatus.SUCCESS)
-            or said.outcome is not Outcome.SUCCESS
-        )
-        ask_to_settle(ref.task.job, ports, is_urgent=is_urgent)
+        # Urgent is what others wait for: the end of a page, perhaps of the job, and of a scout.
+        ask_to_settle(ref.task.job, ports, is_urgent=applied.open_count == 0 or was_scout)
         if status is TaskStatus.PENDING or ports.admission.has_backlog(ref.account_id):
             ports.bus.publish("admit", [{"account_id": ref.account_id}])
     return status
 
 
-def _live(task: Task, ref: AttemptRef, claim_id: str) -> Attempt:
+def _holds(task: Task, ref: AttemptRef, claim_id: str | None) -> bool:
     live = task.live
-    if live is not None and live.number == ref.number and live.claim == claim_id:
-        return live
+    return live is not None and live.number == ref.number and live.claim == claim_id
+
+
+def _live(task: Task, ref: AttemptRef, claim_id: str) -> Attempt:
+    if task.live is not None and _holds(task, ref, claim_id):
+        return task.live
     if task.status is TaskStatus.KILLED:
         raise AttemptWithdrawn(f"task {task.task_id} was killed")
     raise StaleAttempt(f"attempt {ref.number} of task {task.task_id} is not this process's")
@@ -238,6 +255,6 @@ def outcome_of(name: object) -> Outcome:
     reportable: Mapping[object, Outcome] = {
         outcome.value: outcome for outcome in Outcome if outcome is not Outcome.LOST
     }
-    if name not in reportable:
+    if not isinstance(name, str) or name not in reportable:
         raise InvalidRequest({"outcome": f"must be one of {', '.join(map(str, reportable))}"})
     return reportable[name]

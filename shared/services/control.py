@@ -6,10 +6,11 @@ from dataclasses import replace
 
 from shared.core.lifecycle import FENCES, Moved, command, downloaded
 from shared.core.progress import ordered
-from shared.errors import InvalidTransition
-from shared.models.job import AttemptRef, Command, Job, JobRef, TaskRef
+from shared.errors import InvalidTransition, NotFound
+from shared.models.job import AttemptRef, Command, Fence, Job, JobRef, TaskRef
 from shared.models.task import Page, Task, TaskStatus
 from shared.ports import PageDecision, Ports, TaskChange
+from shared.services.ask import ask_to_settle
 from shared.services.ledger import entry_of
 
 PAGES_TOGETHER = 10
@@ -19,22 +20,33 @@ _CANCELS_AT_ONCE = 8
 def order(ref: JobRef, what: Command, ports: Ports) -> Job:
     """Give a command on a whole job: one write, which fences every claim at once; its tasks follow.
 
-    Raises: NotFound; InvalidTransition when the job has ended and the command is not a retry.
+    Raises: NotFound; InvalidTransition when the job has ended and the command is not a retry, or is being killed.
     """
 
     def changed(job: Job) -> Job:
-        is_retry = what.startswith("retry")
-        if job.is_ended and what is Command.KILL:
-            return job
-        if job.is_ended and not is_retry:
-            raise InvalidTransition(f"job {job.job_id} is {job.status}: {what} does not apply")
-        return ordered(job, what, FENCES[what])
+        return ordered(job, what, FENCES[what]) if _applies(job, what) else job
 
     job = ports.jobs.change_job(ref, changed)
-    if not job.is_ended or what.startswith("retry"):
+    if not job.is_ended:
         ports.admission.activate(ref)
-    ports.bus.publish("command", _messages(job))
+        ports.bus.publish("command", _messages(job))
     return job
+
+
+def _applies(job: Job, what: Command) -> bool:
+    """Tell whether a command is to be carried out; False when it is so already. Raises: InvalidTransition."""
+    if what is Command.RELEASE:
+        # A person may have held, killed or let go the job since its scouts were read.
+        return job.scouts_pending and job.fence is Fence.OPEN and not job.is_ended
+    if what is Command.KILL:
+        return job.fence is not Fence.KILLED and not job.is_ended
+    if job.fence is Fence.KILLED and not job.is_ended:
+        raise InvalidTransition(
+            f"job {job.job_id} is being killed: {what} must wait until it has ended"
+        )
+    if job.is_ended and not what.startswith("retry"):
+        raise InvalidTransition(f"job {job.job_id} is {job.status}: {what} does not apply")
+    return True
 
 
 def _messages(job: Job) -> list[dict[str, object]]:
@@ -75,9 +87,11 @@ def _change_page(
 ) -> None:
     """Carry out the chosen command on a page's tasks, all or those named, then stop what it took from the scheduler."""
     stopped: list[AttemptRef] = []
+    seen = [job]
 
     def decide(page: Page, now: Job, tasks: Sequence[Task]) -> PageDecision:
         stopped.clear()
+        seen[:] = [now]
         what = chosen(page, now)
         changes = []
         for task in tasks:
@@ -93,7 +107,7 @@ def _change_page(
         return PageDecision(changes=changes, command_seq=seq)
 
     ports.jobs.change_page(job.ref, number, decide)
-    cancel(job, stopped, ports)
+    cancel(seen[0], stopped, ports)
 
 
 def _commanded(task: Task, what: Command, page: Page, ports: Ports) -> Moved | None:
@@ -117,11 +131,20 @@ def order_tasks(ref: JobRef, what: Command, task_ids: Sequence[str], ports: Port
     tasks = ports.jobs.tasks(ref, task_ids)
     for task in tasks:
         command(task, what, is_placed=False, now=ports.now())
+    if len(tasks) < len(set(task_ids)):
+        missing = sorted(set(task_ids) - {task.task_id for task in tasks})
+        raise NotFound(f"job {ref.job_id} has no task {', '.join(missing[:5])}")
     if what.startswith("retry") or what is Command.UNHOLD:
-        ports.jobs.change_job(ref, lambda now: replace(now, fence=FENCES[what]))
-        ports.admission.activate(ref)
+        if job.fence is Fence.KILLED and not job.is_ended:
+            raise InvalidTransition(
+                f"job {ref.job_id} is being killed: {what} must wait until it has ended"
+            )
+        ports.jobs.change_job(ref, lambda now: replace(now, fence=FENCES[what], ended_at=None))
     for number in sorted({task.page for task in tasks}):
         _change_page(job, number, lambda _page, _job: what, frozenset(task_ids), ports)
+    ports.admission.activate(ref)
+    ask_to_settle(ref, ports, is_urgent=True)
+    ports.bus.publish("admit", [{"account_id": ref.account_id}])
 
 
 def mark_downloaded(ref: TaskRef, number: int, ports: Ports) -> bool:

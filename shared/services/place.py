@@ -8,7 +8,6 @@ from shared.models.farm import Orchestrator, Shape
 from shared.models.job import AttemptRef, Job, JobRef
 from shared.models.task import Page, TaskStatus
 from shared.ports import Ports, SubmittedAttempt
-from shared.services.ask import ask_to_scale
 
 _AT_ONCE = 8
 
@@ -34,8 +33,6 @@ def place(ref: JobRef, number: int, attempts: Mapping[str, int], ports: Ports) -
     else:
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             list(pool.map(scheduler.submit, waiting))
-    if waiting:
-        ask_to_scale(orchestrator.orchestrator_id, ports)
 
 
 def _still_waits(page: Page, task_id: str, attempt: int) -> bool:

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from shared.core.lifecycle import Report, withdraw
-from shared.errors import NotFound, StaleAttempt
+from shared.errors import StaleAttempt
 from shared.log import log
 from shared.models.farm import Placement, Stage
 from shared.models.job import AttemptRef, Job, JobRef
@@ -26,8 +26,12 @@ def reconcile(placements: Sequence[Placement], scheduler: Scheduler, ports: Port
         tasks = {task.task_id: task for task in ports.jobs.tasks(ref, _task_ids(group))}
         for attempt, placement in group:
             task = tasks.get(attempt.task_id)
-            if task is not None:
-                lost_count += _settle_ended(task, attempt, placement, ports)
+            if task is not None and _runs(task, attempt):
+                if not _lose(task, attempt, placement, ports):
+                    continue
+                lost_count += 1
+            elif task is not None and _waits(task, attempt) and not take_back(attempt, ports):
+                continue  # it was claimed this very moment: the next look will tell
             done.append(placement.attempt_id)
     scheduler.forget(done)
     return lost_count
@@ -48,38 +52,46 @@ def _task_ids(group: Iterable[tuple[AttemptRef, Placement]]) -> list[str]:
     return [ref.task_id for ref, _ in group]
 
 
-def _settle_ended(task: Task, attempt: AttemptRef, placement: Placement, ports: Ports) -> int:
-    """End or withdraw an attempt that is over at the scheduler; returns 1 when it was running here."""
+def _runs(task: Task, attempt: AttemptRef) -> bool:
+    return task.live is not None and task.live.number == attempt.number
+
+
+def _waits(task: Task, attempt: AttemptRef) -> bool:
+    return task.status is TaskStatus.PENDING and task.attempt == attempt.number
+
+
+def _lose(task: Task, attempt: AttemptRef, placement: Placement, ports: Ports) -> bool:
+    assert task.live is not None, "only what runs is lost"
+    is_gone = placement.stage is Stage.LOST
+    reason = (
+        f"instance {task.live.instance} is gone" if is_gone else "the agent ended without a word"
+    )
+    return lose(task, attempt, reason, ports)
+
+
+def lose(task: Task, attempt: AttemptRef, reason: str, ports: Ports) -> bool:
+    """End a running attempt that will never report, billed to its last sign of life; False when it does not run."""
     live = task.live
-    if live is not None and live.number == attempt.number:
-        where = (
-            f"instance {live.instance} is gone"
-            if placement.stage is Stage.LOST
-            else "the agent ended without a word"
-        )
-        said = Report(outcome=Outcome.LOST, at=max(live.alive_at, live.started_at), reason=where)
-        try:
-            end_attempt(attempt, said, ports)
-        except StaleAttempt:
-            return 0
-        return 1
-    if task.status is TaskStatus.PENDING and task.attempt == attempt.number:
-        take_back(attempt, ports)
-    return 0
+    assert live is not None, "only what runs is lost"
+    said = Report(outcome=Outcome.LOST, at=max(live.alive_at, live.started_at), reason=reason)
+    try:
+        end_attempt(attempt, said, ports)
+    except StaleAttempt:
+        return False
+    return True
 
 
-def take_back(attempt: AttemptRef, ports: Ports) -> None:
-    """Withdraw an attempt that no agent will claim, so that the next one can be placed."""
+def take_back(attempt: AttemptRef, ports: Ports) -> bool:
+    """Withdraw an attempt that no agent will claim, so that the next can be placed; False when it is not waiting."""
 
     def decide(task: Task, _: Job) -> TaskChange | None:
         moved = withdraw(task, attempt.number)
         return TaskChange(task=moved.task, page=moved.page) if moved else None
 
-    try:
-        applied = ports.jobs.change_task(attempt.task, decide)
-    except NotFound:
-        return
-    if applied is not None:
-        log("WARNING", "attempt withdrawn unclaimed", attempt_id=attempt.attempt_id)
-        ask_to_settle(attempt.task.job, ports, is_urgent=applied.open_count == 0)
-        ports.bus.publish("admit", [{"account_id": attempt.account_id}])
+    applied = ports.jobs.change_task(attempt.task, decide)
+    if applied is None:
+        return False
+    log("WARNING", "attempt withdrawn unclaimed", attempt_id=attempt.attempt_id)
+    ask_to_settle(attempt.task.job, ports, is_urgent=applied.open_count == 0)
+    ports.bus.publish("admit", [{"account_id": attempt.account_id}])
+    return True

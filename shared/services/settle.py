@@ -3,7 +3,8 @@
 from shared.core.progress import scouts_have_passed, settled
 from shared.models.job import Command, Fence, Job, JobRef
 from shared.ports import Ports
-from shared.services.ask import ask_to_scale
+from shared.services.active import strike
+from shared.services.ask import ask_to_meter, ask_to_scale
 from shared.services.control import order
 
 
@@ -24,10 +25,9 @@ def settle(ref: JobRef, ports: Ports) -> Job:
     if job.scouts_pending and job.fence is Fence.OPEN and _scouts_have_passed(job, ports):
         order(job.ref, Command.RELEASE, ports)
     if has_just_ended:
-        ports.admission.strike(ref.account_id, [ref.job_id])
+        strike(ref.account_id, [ref.job_id], ports)
         ask_to_scale(job.orchestrator_id, ports)
-        today = ports.now().date().isoformat()
-        ports.bus.publish("meter", [{"account_id": ref.account_id, "date": today}])
+        ask_to_meter(ref.account_id, ports)
     return job
 
 

@@ -159,6 +159,7 @@ def _job(principal: Principal, plan: _Plan, ports: Ports) -> Job:
             total_count=len({each["md5"] for each in plan.inputs}),
         ),
         waiting_for=WaitingFor.SYNC if has_inputs else WaitingFor.ADMISSION,
+        waiting_note="its inputs are made ready" if has_inputs else "its turn is next",
     )
 
 

@@ -1,29 +1,33 @@
 """Sweep: find and finish whatever stopped half way, for every active job. Run every minute; harmless at any time."""
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 
 from shared.core.progress import missing_pages, unfinished_pages
-from shared.errors import BatonError
 from shared.log import log
-from shared.models.farm import Placement
+from shared.models.farm import Placement, Stage
 from shared.models.job import AttemptRef, Job, JobRef, SyncState
-from shared.models.task import PageSummary, TaskStatus
+from shared.models.task import Page, PageSummary, TaskStatus
 from shared.ports import Ports
 from shared.services.admit import admit
-from shared.services.control import PAGES_TOGETHER, carry_out
+from shared.services.control import PAGES_TOGETHER, cancel, carry_out
 from shared.services.place import place
+from shared.services.reconcile import lose
 from shared.services.settle import settle
 
 # Younger than this, a job or a placement is most likely on its way.
 _PATIENCE = timedelta(seconds=30)
+# An agent that cannot reach us gives up after 15 minutes (docs/protocol.md); one that is silent for longer is gone.
+_SILENCE = timedelta(minutes=17)
 
 
 def sweep(placements: Mapping[str, Sequence[Placement]], ports: Ports) -> int:
     """Look at every active job of every account; returns how many there are.
 
     `placements` holds, by orchestrator, what its scheduler listed before this call; an orchestrator that could not be
-    asked is missing. A fault in one job is logged and leaves the others alone.
+    asked is missing. Whatever goes wrong with one job is logged and leaves the others alone.
     """
     known = {
         orchestrator_id: {placement.attempt_id for placement in each}
@@ -34,18 +38,20 @@ def sweep(placements: Mapping[str, Sequence[Placement]], ports: Ports) -> int:
         for job_id in ports.admission.active_job_ids(account_id):
             job_count += 1
             ref = JobRef(account_id, job_id)
-            try:
-                _sweep_job(ref, known, ports)
-            except BatonError as error:
-                log(
-                    "ERROR",
-                    "job not swept",
-                    account_id=account_id,
-                    job_id=job_id,
-                    reason=str(error),
-                )
-        admit(account_id, ports)
+            _alone(partial(_sweep_job, ref, known, ports), account_id, job_id)
+        _alone(partial(admit, account_id, ports), account_id, "")
+    for ref, waiting in _waiting(placements).items():
+        _alone(partial(_cancel_stale, ref, waiting, ports), ref.account_id, ref.job_id)
     return job_count
+
+
+def _alone(work: Callable[[], None], account_id: str, job_id: str) -> None:
+    """Do one piece of work whose trouble, ours or a provider's, is nobody else's."""
+    try:
+        work()
+    except Exception as error:  # noqa: BLE001  logged, and tried again by the next sweep
+        reason = f"{type(error).__name__}: {error}"
+        log("ERROR", "not swept", account_id=account_id, job_id=job_id, reason=reason)
 
 
 def _sweep_job(ref: JobRef, known: Mapping[str, set[str]], ports: Ports) -> None:
@@ -60,7 +66,11 @@ def _sweep_job(ref: JobRef, known: Mapping[str, set[str]], ports: Ports) -> None
     for number in unfinished_pages(job, pages):
         carry_out(ref, number, 1, ports)
     if job.orchestrator_id in known:
-        _place_again(job, pages, known[job.orchestrator_id], ports)
+        for summary in pages:
+            if summary.in_flight_count:
+                page = ports.jobs.page(job.ref, summary.number)
+                _place_again(job, page, known[job.orchestrator_id], ports)
+                _lose_silent(job, page, known[job.orchestrator_id], ports)
 
 
 def _expand_again(job: Job, pages: Sequence[PageSummary], ports: Ports) -> None:
@@ -79,25 +89,59 @@ def _expand_again(job: Job, pages: Sequence[PageSummary], ports: Ports) -> None:
         ports.bus.publish("expand", messages)
 
 
-def _place_again(job: Job, pages: Sequence[PageSummary], known: set[str], ports: Ports) -> None:
+def _place_again(job: Job, page: Page, known: set[str], ports: Ports) -> None:
     """Submit what was placed and never reached the scheduler; the attempt's id makes a repeat harmless."""
-    now = ports.now()
-    for summary in pages:
-        is_recent = summary.placed_at is None or now - summary.placed_at < _PATIENCE
-        running_count = summary.counts.get(TaskStatus.RUNNING, 0)
-        if is_recent or summary.in_flight_count <= running_count:
-            continue
-        page = ports.jobs.page(job.ref, summary.number)
-        lost = {
-            task_id: page.attempts[task_id]
-            for task_id, status in page.statuses.items()
-            if status is TaskStatus.PENDING
-            and page.is_placed(task_id)
-            and _attempt_id(job, task_id, page.attempts[task_id]) not in known
-        }
-        if lost:
-            place(job.ref, page.number, lost, ports)
+    if page.placed_at is None or ports.now() - page.placed_at < _PATIENCE:
+        return
+    strays = {
+        task_id: page.attempts[task_id]
+        for task_id, status in page.statuses.items()
+        if status is TaskStatus.PENDING
+        and page.is_placed(task_id)
+        and _attempt(job, page, task_id).attempt_id not in known
+    }
+    if strays:
+        place(job.ref, page.number, strays, ports)
 
 
-def _attempt_id(job: Job, task_id: str, number: int) -> str:
-    return AttemptRef(job.account_id, job.job_id, task_id, number).attempt_id
+def _lose_silent(job: Job, page: Page, known: set[str], ports: Ports) -> None:
+    """End what runs, is in no list of the scheduler, and whose agent has been silent for longer than agents live so."""
+    unlisted = [
+        task_id
+        for task_id, status in page.statuses.items()
+        if status is TaskStatus.RUNNING and _attempt(job, page, task_id).attempt_id not in known
+    ]
+    for task in ports.jobs.tasks(job.ref, unlisted):
+        live = task.live
+        if live is not None and ports.now() - live.alive_at > _SILENCE:
+            attempt = AttemptRef(job.account_id, job.job_id, task.task_id, live.number)
+            lose(task, attempt, "neither its agent nor the scheduler knows of it any more", ports)
+
+
+def _waiting(placements: Mapping[str, Sequence[Placement]]) -> dict[JobRef, list[AttemptRef]]:
+    """Return what waits at the schedulers, by job."""
+    found: dict[JobRef, list[AttemptRef]] = defaultdict(list)
+    for each in placements.values():
+        for placement in each:
+            if placement.stage is Stage.WAITING:
+                ref = AttemptRef.parse(placement.attempt_id)
+                found[ref.task.job].append(ref)
+    return found
+
+
+def _cancel_stale(ref: JobRef, waiting: Sequence[AttemptRef], ports: Ports) -> None:
+    """Take from the scheduler what was killed, held or tried anew while it could not be told: nothing boots for it."""
+    tasks = {
+        task.task_id: task for task in ports.jobs.tasks(ref, [each.task_id for each in waiting])
+    }
+    stale = [
+        each
+        for each in waiting
+        if (task := tasks.get(each.task_id)) is not None
+        and (task.attempt != each.number or task.status in (TaskStatus.HOLDING, TaskStatus.KILLED))
+    ]
+    cancel(ports.jobs.job(ref), stale, ports)
+
+
+def _attempt(job: Job, page: Page, task_id: str) -> AttemptRef:
+    return AttemptRef(job.account_id, job.job_id, task_id, page.attempts[task_id])

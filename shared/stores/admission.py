@@ -34,8 +34,11 @@ class FirestoreAdmissionStore:
             has_backlog=bool(fields.get("has_backlog")),
         )
 
-    def finish(self, done: Round) -> bool:
-        return self._lease.give_back(_path(done.account_id), done.lease_id)
+    def finish(self, done: Round, now: datetime) -> bool:
+        return self._lease.give_back(_path(done.account_id), done.lease_id, now)
+
+    def release(self, done: Round) -> bool:
+        return self._lease.release(_path(done.account_id), done.lease_id)
 
     def note_backlog(self, account_id: str, has_backlog: bool) -> None:
         fields = {("has_backlog",): has_backlog}

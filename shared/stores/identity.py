@@ -1,5 +1,8 @@
 """People who sign in with a browser: Firebase Authentication, with account and role as custom claims."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import firebase_admin
 from firebase_admin import auth, exceptions
 
@@ -36,7 +39,14 @@ class FirebaseIdentity:
         except (KeyError, ValueError) as error:
             raise Unauthenticated("nobody has let this user into an account yet") from error
 
-    def save_user(self, account_id: str, email: str, role: Role, password: str | None) -> str:
+    def save_user(
+        self,
+        account_id: str,
+        email: str,
+        role: Role,
+        projects: Sequence[str],
+        password: str | None,
+    ) -> str:
         try:
             user = auth.get_user_by_email(email, app=self._app)
         except auth.UserNotFoundError:
@@ -47,6 +57,9 @@ class FirebaseIdentity:
                 raise Conflict(f"{email} belongs to another account")
             if password is not None:
                 auth.update_user(user.uid, password=password, app=self._app)
-        claims = {"account": account_id, "role": role.value}
-        auth.set_custom_user_claims(user.uid, claims, app=self._app)
+        granted: dict[str, Any] = {"account": account_id, "role": role.value}
+        if projects:
+            # The rules let somebody without this claim see every project; an empty list would mean none.
+            granted["projects"] = list(projects)
+        auth.set_custom_user_claims(user.uid, granted, app=self._app)
         return str(user.uid)

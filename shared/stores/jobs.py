@@ -151,7 +151,10 @@ class FirestoreJobStore:
         try:
             self._documents.commit([Update(path=path, fields=fields, version=page.version)])
         except FailedPrecondition:
-            return False
+            # Refused, unless it is our own commit that was carried out while its answer was lost.
+            there = self.page(ref, page.number)
+            is_ours = all(there.placed.get(each) == page.attempts[each] for each in task_ids)
+            return there.placed_at == now and is_ours
         return True
 
     def task(self, ref: TaskRef) -> Task:

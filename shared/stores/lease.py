@@ -22,14 +22,17 @@ class Lease:
 
     def take(self, path: str, now: datetime) -> tuple[str, Mapping[str, Any]] | None:
         """Return the lease's id and the document's fields; None when it is taken: its holder will go round again."""
+        lease_id = uuid4().hex
+        mine = {"lease_id": lease_id, "lease_until": now + self._lease, "again": False}
         for _ in range(_TRIES):
             found = self._documents.get([path])[0]
-            lease_id = uuid4().hex
-            mine = {"lease_id": lease_id, "lease_until": now + self._lease, "again": False}
             try:
                 if found is None:
                     self._documents.commit([Create(path=path, fields=mine)])
                     return lease_id, mine
+                if found.fields.get("lease_id") == lease_id:
+                    # The commit was carried out, only its answer was lost.
+                    return lease_id, found.fields
                 until = found.fields.get("lease_until")
                 is_taken = until is not None and until > now
                 fields: dict[tuple[str, ...], Any] = {("again",): True}
@@ -44,19 +47,28 @@ class Lease:
                 continue
         raise Contended(path)
 
-    def give_back(self, path: str, lease_id: str) -> bool:
-        """Return False, and keep the lease, when somebody asked for another round; True also when it was lost."""
+    def give_back(self, path: str, lease_id: str, now: datetime) -> bool:
+        """Return False, and keep the lease anew, when somebody asked for another round; True also when it was lost."""
+        return not self._end(path, lease_id, now + self._lease)
+
+    def release(self, path: str, lease_id: str) -> bool:
+        """Give the lease back in any case; returns whether somebody asked for another round meanwhile."""
+        return self._end(path, lease_id, None)
+
+    def _end(self, path: str, lease_id: str, until: datetime | None) -> bool:
+        """Return whether another round was asked for; then the lease is kept until `until`, if that is given."""
         for _ in range(_TRIES):
             found = self._documents.get([path])[0]
             if found is None or found.fields.get("lease_id") != lease_id:
-                return True
+                return False
             again = bool(found.fields["again"])
-            released: dict[tuple[str, ...], Any] = {("again",): False}
-            if not again:
-                released[("lease_until",)] = None
+            fields: dict[tuple[str, ...], Any] = {
+                ("again",): False,
+                ("lease_until",): until if again else None,
+            }
             try:
-                self._documents.commit([Update(path=path, fields=released, version=found.version)])
-                return not again
+                self._documents.commit([Update(path=path, fields=fields, version=found.version)])
+                return again
             except FailedPrecondition:
                 continue
         raise Contended(path)

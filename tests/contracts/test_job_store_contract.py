@@ -256,8 +256,8 @@ def test_admission_has_one_holder_and_loses_no_call(admission: FirestoreAdmissio
     mine = admission.begin("acme", NOON)
     assert mine is not None and mine.job_ids == ["00001"]
     assert admission.begin("acme", at(1)) is None
-    assert admission.finish(mine) is False
-    assert admission.finish(mine) is True
+    assert admission.finish(mine, at(3)) is False
+    assert admission.finish(mine, at(3)) is True
     again = admission.begin("acme", at(2))
     assert again is not None
 
@@ -267,9 +267,9 @@ def test_a_round_that_was_killed_is_taken_over(admission: FirestoreAdmissionStor
     assert dead is not None
     later = admission.begin("acme", NOON + timedelta(minutes=2))
     assert later is not None
-    assert admission.finish(dead) is True
+    assert admission.finish(dead, at(121)) is True
     assert admission.begin("acme", NOON + timedelta(minutes=2)) is None
-    assert admission.finish(later) is False
+    assert admission.finish(later, at(121)) is False
 
 
 def test_every_call_for_a_round_is_followed_by_one(admission: FirestoreAdmissionStore) -> None:
@@ -285,7 +285,7 @@ def test_every_call_for_a_round_is_followed_by_one(admission: FirestoreAdmission
         while mine is not None:
             with lock:
                 rounds.append(len(asked))
-            if admission.finish(mine):
+            if admission.finish(mine, at(3)):
                 break
 
     with ThreadPoolExecutor(6) as pool:

@@ -336,3 +336,12 @@ def test_saying_everything_twice_changes_nothing(steps: list[Step]) -> None:
             twice.step(step)
     assert once.task == twice.task
     assert once.ledger == twice.ledger
+
+
+def test_a_kill_that_nobody_ordered_is_a_machine_that_was_stopped() -> None:
+    """A drained node stops its agent, which says `killed`: the frame is rendered elsewhere."""
+    moved = ended(Outcome.KILLED)
+    assert moved.task.status is T.PENDING
+    assert moved.ended is not None
+    assert moved.ended.outcome is Outcome.LOST
+    assert ended(Outcome.KILLED, a_job(fence=Fence.KILLED)).task.status is T.KILLED

@@ -102,3 +102,12 @@ def test_the_sweep_sees_what_is_missing_and_what_lags_behind() -> None:
     pages = [a_summary(number=0, command_seq=1), a_summary(number=2)]
     assert missing_pages(job, pages) == [1]
     assert unfinished_pages(job, pages) == [2]
+
+
+def test_a_retried_job_has_not_ended_even_while_its_tasks_have() -> None:
+    failed = [a_summary(counts={T.FAILED: 1})]
+    job = settled(a_job(), failed, at(1))
+    assert job.is_ended
+    job = ordered(job, Command.RETRY_FAILED, Fence.OPEN)
+    assert not job.is_ended
+    assert not settled(job, failed, at(2)).is_ended
