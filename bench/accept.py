@@ -15,7 +15,7 @@ ACCEPT_GOALS_MS = {1_000: 60, 10_000: 300}
 STORED_COUNTS = (1_000, 10_000, 50_000)
 FLOOR_FACTOR = 1.2
 BATCH = 500
-SLURM_MS = "Slurm sbatch 5-6 ms, one command for all (docs/performance.md)"
+SLURM_MS = "Slurm sbatch 5-6 ms, one command for all, measured elsewhere on two cores"
 
 
 def accept_rows(farm: BenchFarm) -> list[Row]:

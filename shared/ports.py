@@ -317,6 +317,14 @@ class Identity(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class Tick:
+    """The right to scale one orchestrator."""
+
+    orchestrator_id: str
+    lease_id: str
+
+
 class OrchestratorStore(Protocol):
     """Orchestrators, their pools, and every decision taken for them."""
 
@@ -330,12 +338,16 @@ class OrchestratorStore(Protocol):
 
     def save_stock_outs(self, orchestrator_id: str, stock_outs: Sequence[StockOut]) -> None: ...
 
-    def begin_tick(self, orchestrator_id: str, now: datetime) -> bool:
-        """Take the tick's lease; False when another tick runs, which will then run once more."""
+    def begin_tick(self, orchestrator_id: str, now: datetime) -> Tick | None:
+        """Take the tick's lease; None when another tick runs, which will then see to it that one more comes."""
         ...
 
-    def finish_tick(self, orchestrator_id: str) -> bool:
-        """Give the lease back; False when somebody asked for another tick meanwhile."""
+    def finish_tick(self, tick: Tick, now: datetime) -> bool:
+        """Give the lease back; False, and the lease is kept anew, when somebody asked for another tick meanwhile."""
+        ...
+
+    def release_tick(self, tick: Tick) -> bool:
+        """Give the lease back in any case; returns whether somebody asked for another tick meanwhile."""
         ...
 
     def save_decisions(

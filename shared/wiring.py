@@ -142,7 +142,7 @@ def scheduler(orchestrator: Orchestrator) -> Scheduler:
     return _schedulers[key]
 
 
-_fleets: dict[tuple[str, frozenset[tuple[str, str]]], Fleet] = {}
+_fleets: dict[tuple[str, str, str, frozenset[tuple[str, str]]], Fleet] = {}
 
 
 def fleet(orchestrator: Orchestrator) -> Fleet:
@@ -156,7 +156,12 @@ def fleet(orchestrator: Orchestrator) -> Fleet:
     from shared.fleets.gce_resources import Machine
 
     types = {each.name: each.machine_type for each in catalog_store().instance_types()}
-    key = (orchestrator.orchestrator_id, frozenset(types.items()))
+    key = (
+        orchestrator.orchestrator_id,
+        orchestrator.project,
+        orchestrator.scheduler_address,
+        frozenset(types.items()),
+    )
     if key not in _fleets:
         endpoint = os.environ.get("BATON_COMPUTE_ENDPOINT", "")
         machine = Machine(machine_types=types)

@@ -5,11 +5,10 @@ from typing import Any
 import functions_framework
 from flask import Request, Response
 
-from functions.autoscale.ticks import scale, scale_alone
+from functions.autoscale.ticks import log_failure, scale, scale_alone
 from shared import wiring
-from shared.errors import CloudError, InvalidRequest
+from shared.errors import InvalidRequest
 from shared.http import Reply, Routes, answer_push, check_schedule
-from shared.log import log
 from shared.models.farm import Placement
 from shared.services.sweep import sweep
 
@@ -43,9 +42,8 @@ def _sweep(request: Request) -> Reply:
     for each in wiring.orchestrator_store().orchestrators():
         try:
             placements[each.orchestrator_id] = wiring.scheduler(each).placements()
-        except CloudError as error:
-            reason, name = str(error), each.orchestrator_id
-            log("ERROR", "orchestrator not swept", orchestrator_id=name, reason=reason)
+        except Exception as error:  # noqa: BLE001  logged, and tried again by the next sweep
+            log_failure("orchestrator not swept", each, error)
     return {"job_count": sweep(placements, wiring.ports())}
 
 

@@ -4,17 +4,27 @@ import secrets
 from typing import Any
 
 from shared import wiring
-from shared.errors import BatonError
 from shared.log import log
 from shared.models.farm import Orchestrator
-from shared.services.autoscale import tick
+from shared.services.autoscale import TickReport, tick
 from shared.services.explain import explain
 from shared.services.reconcile import reconcile
 
 
 def scale(orchestrator: Orchestrator) -> dict[str, Any]:
-    """Run a tick, and settle and explain by what it saw."""
+    """Run a tick; after each of its rounds, settle and explain by what it saw."""
     scheduler = wiring.scheduler(orchestrator)
+    lost_counts: list[int] = []
+
+    def follow_up(report: TickReport) -> None:
+        if report.observation is not None:
+            placements = report.observation.placements
+            lost_counts.append(reconcile(placements, scheduler, wiring.ports()))
+            explain(placements, report.reasons, wiring.job_store())
+
+    def ask_again() -> None:
+        wiring.bus().publish("scale", [{"orchestrator_id": orchestrator.orchestrator_id}])
+
     report = tick(
         orchestrator.orchestrator_id,
         orchestrators=wiring.orchestrator_store(),
@@ -22,18 +32,15 @@ def scale(orchestrator: Orchestrator) -> dict[str, Any]:
         fleet=wiring.fleet(orchestrator),
         clock=wiring.now,
         new_token=lambda: secrets.token_hex(4),
+        follow_up=follow_up,
+        ask_again=ask_again,
     )
     if report is None:
         return {"is_busy": True}
-    lost_count = 0
-    if report.observation is not None:
-        placements = report.observation.placements
-        explain(placements, report.reasons, wiring.job_store())
-        lost_count = reconcile(placements, scheduler, wiring.ports())
     return {
         "grow_count": sum(len(each.grow) for each in report.decisions),
         "retire_count": sum(len(each.retire) for each in report.decisions),
-        "lost_count": lost_count,
+        "lost_count": sum(lost_counts),
         "errors": list(report.errors),
     }
 
@@ -42,7 +49,12 @@ def scale_alone(orchestrator: Orchestrator) -> dict[str, Any]:
     """Run a tick whose trouble is not that of the other orchestrators."""
     try:
         return scale(orchestrator)
-    except BatonError as error:
-        name, reason = orchestrator.orchestrator_id, str(error)
-        log("ERROR", "orchestrator not scaled", orchestrator_id=name, reason=reason)
-        return {"errors": [reason]}
+    except Exception as error:  # noqa: BLE001  logged, and tried again by the next tick
+        return {"errors": [log_failure("orchestrator not scaled", orchestrator, error)]}
+
+
+def log_failure(event: str, orchestrator: Orchestrator, error: Exception) -> str:
+    """Log what went wrong at one orchestrator; returns the reason."""
+    reason = f"{type(error).__name__}: {error}"
+    log("ERROR", event, orchestrator_id=orchestrator.orchestrator_id, reason=reason)
+    return reason

@@ -3,6 +3,7 @@
 Hand-checked rather than through schemas: these are the farm's busiest calls.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,8 @@ from shared.services.attempts import Output
 MAX_LISTED = 500
 MAX_OUTPUTS = 100_000
 _CLAIM_LENGTHS = range(16, 65)
+# An artist's Windows splits at backslashes and starts anew at a drive's letter; control characters fit no file's name.
+_NOT_IN_A_PATH = re.compile(r"[\\\x00-\x1f\x7f]|\A[A-Za-z]:")
 
 Body = Mapping[str, Any]
 
@@ -68,8 +71,11 @@ def _outputs(body: Body, name: str, most: int) -> list[Output]:
 def _output(listed: Body) -> Output:
     path, md5 = _text(listed, "relative_path"), _text(listed, "md5")
     parts = path.split("/")
-    if not path or any(part in ("", ".", "..") for part in parts) or "\0" in path:
+    if not path or any(part in ("", ".", "..") for part in parts):
         raise InvalidRequest({"relative_path": f"{path!r} does not stay below the output path"})
+    if _NOT_IN_A_PATH.search(path):
+        reason = "has a backslash, a drive or a control character"
+        raise InvalidRequest({"relative_path": f"{path!r} {reason}"})
     attempts.blob_name("", md5)
     return Output(relative_path=path, md5=md5, size=_number(listed, "size"))
 

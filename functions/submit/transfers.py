@@ -1,5 +1,6 @@
 """Uploads and downloads. Who may: every token of the account, for the account's own files; bodies up to 4 MB."""
 
+import re
 import secrets
 
 from flask import Request
@@ -20,6 +21,8 @@ from shared.services.uploads import complete_upload, upload_urls
 
 _LIMIT_BYTES = 4 * MIB
 _DEFAULT_TASKS_A_PAGE = 50
+_JOB_ID = re.compile(r"[0-9]{1,12}")
+_LIMIT = re.compile(r"[0-9]{1,4}")
 _UPLOAD_REQUEST = UploadRequestSchema()
 _COMPLETED_UPLOAD = CompletedUploadSchema()
 _DOWNLOADS_REQUEST = DownloadsRequestSchema()
@@ -50,11 +53,11 @@ def complete_multipart(request: Request) -> Reply:
 def downloads(request: Request, job_id: str) -> Reply:
     """Give a page of a job's tasks with signed URLs of their frames. The clients accept 201 only."""
     principal = caller(request)
-    if not job_id.isdecimal():
+    if not _JOB_ID.fullmatch(job_id):
         raise NotFound(f"job {job_id}")
     said = load(_DOWNLOADS_REQUEST, read_json(request, _LIMIT_BYTES))
     limit = request.args.get("limit", str(_DEFAULT_TASKS_A_PAGE))
-    if not limit.isdecimal():
+    if not _LIMIT.fullmatch(limit):
         raise InvalidRequest({"limit": "must be a number"})
     page = downloads_page(
         principal,

@@ -1,6 +1,6 @@
 """What the farm looks like: the lists of scheduler and provider, joined into instances and demand."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -21,6 +21,8 @@ from shared.models.farm import (
     StockOut,
 )
 
+# What an instance is paid for at least.
+PAID = timedelta(minutes=1)
 # A pool that could not grow is left alone for a minute at first, then for twice as long each time, up to half an hour.
 FIRST_PAUSE_S = 60
 LONGEST_PAUSE_S = 1800
@@ -30,11 +32,16 @@ REMEMBERED = timedelta(minutes=15)
 
 @dataclass(frozen=True, kw_only=True)
 class Backlog:
-    """Attempts of one shape that wait for a machine. `expected_s`: what each will take, None when nobody knows."""
+    """Attempts of one shape that wait for a machine.
+
+    Shapes: `expected_s` is what each will take, None when nobody knows; `is_passed_over`: machines went unused while
+    they waited, so that another one may be of no use to them.
+    """
 
     shape: Shape
     count: int
     expected_s: float | None = None
+    is_passed_over: bool = False
 
 
 def expected_seconds(placements: Iterable[Placement], now: datetime) -> dict[str, float]:
@@ -54,16 +61,55 @@ def expected_seconds(placements: Iterable[Placement], now: datetime) -> dict[str
     return {job: max(median(took), median(running[job] or [0.0])) for job, took in ended.items()}
 
 
-def backlog(placements: Iterable[Placement], expected_s: Mapping[str, float]) -> list[Backlog]:
-    """Return what waits for a machine, by shape and how long it will take."""
-    counts: defaultdict[tuple[Shape, float | None], int] = defaultdict(int)
+def backlog(
+    orchestrator: Orchestrator, placements: Sequence[Placement], expected_s: Mapping[str, float]
+) -> list[Backlog]:
+    """Return what waits for a machine, by shape, how long it will take, and whether machines went unused beside it."""
+    passed_over = _passed_over(orchestrator, placements)
+    counts: defaultdict[tuple[Shape, float | None, bool], int] = defaultdict(int)
     for each in placements:
         if each.stage is Stage.WAITING:
-            counts[each.shape, expected_s.get(_job(each))] += 1
+            until = passed_over.get(each.shape)
+            is_old = until is not None and _has_waited_since(each, until)
+            counts[each.shape, expected_s.get(_job(each)), is_old] += 1
     return [
-        Backlog(shape=shape, count=count, expected_s=seconds)
-        for (shape, seconds), count in counts.items()
+        Backlog(shape=shape, count=count, expected_s=seconds, is_passed_over=is_old)
+        for (shape, seconds, is_old), count in counts.items()
     ]
+
+
+def _passed_over(
+    orchestrator: Orchestrator, placements: Iterable[Placement]
+) -> dict[Shape, datetime]:
+    """Return, by shape, until when those were submitted beside whom machines were seen to go unused.
+
+    Not any more for a shape of which one of them has been started since.
+    """
+    noted: dict[Shape, datetime] = {}
+    for paused in orchestrator.stock_outs:
+        if paused.reason == ProblemCode.UNUSED:
+            shape = Shape(*paused.pool[1:])
+            at = paused.until - timedelta(seconds=paused.pause_s)
+            noted[shape] = max(noted.get(shape, at), at)
+    until = {shape: at - _patience(orchestrator) for shape, at in noted.items()}
+    started = {
+        each.shape
+        for each in placements
+        if each.shape in noted
+        and each.started_at is not None
+        and each.started_at > noted[each.shape]
+        and _has_waited_since(each, until[each.shape])
+    }
+    return {shape: moment for shape, moment in until.items() if shape not in started}
+
+
+def _has_waited_since(placement: Placement, moment: datetime) -> bool:
+    return placement.submitted_at is not None and placement.submitted_at <= moment
+
+
+def _patience(orchestrator: Orchestrator) -> timedelta:
+    """Return how long a machine may stay idle beside what waits: any scheduler has found it by then."""
+    return PAID + timedelta(seconds=2 * orchestrator.tick_s)
 
 
 def _job(placement: Placement) -> str:
@@ -76,7 +122,7 @@ def instances(
     listed: Iterable[FleetInstance],
     *,
     nodes: Iterable[Node],
-    placements: Iterable[Placement],
+    placements: Sequence[Placement],
     expected_s: Mapping[str, float],
     now: datetime,
 ) -> list[Instance]:
@@ -87,20 +133,33 @@ def instances(
             by_name[node.name] = node
     work = _Work(placements, expected_s, now)
     boot = timedelta(seconds=orchestrator.boot_s)
-    return [_instance(each, by_name.get(each.name), work, boot) for each in listed]
+    found = [_instance(each, by_name.get(each.name), work, boot) for each in listed]
+    return [replace(each, is_unused=_is_unused(each, work, orchestrator)) for each in found]
+
+
+def _is_unused(instance: Instance, work: "_Work", orchestrator: Orchestrator) -> bool:
+    """Tell whether it was idle for long while something waited that asked for such a machine."""
+    waiting_since = work.waiting_since.get(Shape(*instance.pool[1:]))
+    if instance.idle_since is None or waiting_since is None:
+        return False
+    return work.now - max(instance.idle_since, waiting_since) > _patience(orchestrator)
 
 
 class _Work:
-    """What runs where, and since when nothing does."""
+    """What runs where, since when nothing does, and since when something waits."""
 
     def __init__(
         self, placements: Iterable[Placement], expected_s: Mapping[str, float], now: datetime
     ) -> None:
         self.free_in_s: dict[str, float | None] = {}
         self.ended_at: dict[str, datetime] = {}
+        self.waiting_since: dict[Shape, datetime] = {}
         self.now = now
         for each in placements:
-            if each.stage is Stage.STARTED:
+            if each.stage is Stage.WAITING and each.submitted_at is not None:
+                oldest = self.waiting_since.get(each.shape, each.submitted_at)
+                self.waiting_since[each.shape] = min(oldest, each.submitted_at)
+            elif each.stage is Stage.STARTED:
                 self.free_in_s[each.instance] = _left_s(each, expected_s.get(_job(each)), now)
             elif each.ended_at is not None:
                 known = self.ended_at.get(each.instance, each.ended_at)
@@ -148,14 +207,31 @@ def counts(pools: Iterable[PoolKey], found: Iterable[Instance]) -> dict[PoolKey,
     return result
 
 
+def unused(
+    orchestrator: Orchestrator, found: Iterable[Instance], now: datetime
+) -> list[FleetProblem]:
+    """Return the pools whose machines the scheduler could use and does not."""
+    zones = set(orchestrator.enabled_zones)
+    idle = Counter(
+        each.pool
+        for each in found
+        if each.is_unused and each.status is InstanceStatus.IDLE and each.pool.zone in zones
+    )
+    return [
+        FleetProblem(pool=pool, code=ProblemCode.UNUSED, message=f"{count} are unused", at=now)
+        for pool, count in sorted(idle.items())
+    ]
+
+
 def stock_outs(
     orchestrator: Orchestrator, problems: Sequence[FleetProblem], now: datetime
 ) -> tuple[StockOut, ...]:
     """Return which pools to leave alone, given what went wrong lately; the same problem again changes nothing.
 
-    A quota holds for the whole region, so it pauses the shape in all of its zones.
+    A quota holds for the whole region, so it pauses the shape in all of its zones. Machines that are still unused
+    prolong the pause.
     """
-    known = {each.pool: each for each in orchestrator.stock_outs if now < each.until + REMEMBERED}
+    known = {_kind(each): each for each in orchestrator.stock_outs if now < each.until + REMEMBERED}
     before = dict(known)
     for problem in sorted(problems, key=lambda problem: problem.at):
         if problem.code is ProblemCode.OTHER:
@@ -163,11 +239,22 @@ def stock_outs(
         zones = [problem.pool.zone]
         if problem.code is ProblemCode.QUOTA:
             zones = sorted({*zones, *orchestrator.zones})
+        is_unused = problem.code is ProblemCode.UNUSED
         for pool in (problem.pool._replace(zone=zone) for zone in zones):
-            past = before.get(pool)
+            past = before.get((pool, is_unused))
+            pause_s = FIRST_PAUSE_S
             if past is not None and problem.at <= past.until:
-                continue
-            pause_s = FIRST_PAUSE_S if past is None else min(past.pause_s * 2, LONGEST_PAUSE_S)
+                if not is_unused:
+                    continue
+                pause_s = past.pause_s
+            elif past is not None:
+                pause_s = min(past.pause_s * 2, LONGEST_PAUSE_S)
             until = now + timedelta(seconds=pause_s)
-            known[pool] = StockOut(pool=pool, until=until, reason=problem.code, pause_s=pause_s)
-    return tuple(known[pool] for pool in sorted(known))
+            paused = StockOut(pool=pool, until=until, reason=problem.code, pause_s=pause_s)
+            known[_kind(paused)] = paused
+    return tuple(known[kind] for kind in sorted(known))
+
+
+def _kind(paused: StockOut) -> tuple[PoolKey, bool]:
+    """A pool may be out of stock, and its machines unused: one says nothing of the other."""
+    return paused.pool, paused.reason == ProblemCode.UNUSED

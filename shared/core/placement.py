@@ -41,7 +41,7 @@ def paused_zones(orchestrator: Orchestrator, shape: Shape, now: datetime) -> dic
     return {
         each.pool.zone: ProblemCode(each.reason)
         for each in orchestrator.stock_outs
-        if each.until > now and Shape(*each.pool[1:]) == shape
+        if each.until > now and each.reason != ProblemCode.UNUSED and Shape(*each.pool[1:]) == shape
     }
 
 

@@ -1,52 +1,29 @@
-"""How many instances each pool should have: what was measured goes in, decisions with reasons come out.
-
-The unit of demand is one instance's time while another one boots. An attempt that takes that long, or of which nobody
-knows how long it takes, wants a whole one; ten attempts of which each takes a tenth share one.
-"""
+"""How many instances each pool should have: what was measured goes in, decisions with reasons come out."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from math import ceil
 
-from shared.core.census import Backlog
+from shared.core.census import PAID, Backlog
+from shared.core.demand import Demand, demands_of
 from shared.core.placement import paused_zones
+from shared.core.pools import Pool, sort
 from shared.core.spread import fill, spread
 from shared.models.farm import (
     Decision,
     Instance,
-    InstanceStatus,
     Orchestrator,
     PoolKey,
-    ProblemCode,
     Shape,
 )
 
-PAID = timedelta(minutes=1)
 # An idle instance leaves in the paid minute's last ticks: one takes it out of use, one deletes it, one is to spare.
 LEAVING_TICKS = 3
-# A machine that has not joined after three times the usual, but never less than five minutes, is not coming any more.
-SHORTEST_BOOT_LIMIT_S = 300
-# When many fall silent at once it is more likely the scheduler that does not hear: only a tenth is given up per tick.
+# When many are not heard of at once it is more likely the scheduler that does not hear, or that has lost its books:
+# only a tenth is given up per tick.
 SILENT_SHARE = 0.1
-
-
-@dataclass
-class _Pool:
-    """The instances of one pool by what can be done with them."""
-
-    coming: int = 0
-    idle: list[Instance] = field(default_factory=list)
-    busy: list[Instance] = field(default_factory=list)
-    drained: list[Instance] = field(default_factory=list)
-    broken: list[Instance] = field(default_factory=list)
-    silent: list[Instance] = field(default_factory=list)
-    size: int = 0
-
-    @property
-    def trouble_count(self) -> int:
-        return len(self.broken) + len(self.silent)
 
 
 @dataclass
@@ -59,19 +36,6 @@ class _Order:
     resume: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     facts: dict[str, object] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Demand:
-    """What a shape lacks. Units: `need` and `supply` are instances for the time of one boot."""
-
-    waiting: int
-    need: float
-    supply: float
-
-    @property
-    def gap(self) -> int:
-        return max(ceil(self.need - self.supply - 1e-9), 0)
 
 
 def plan(
@@ -89,9 +53,9 @@ def plan(
     Shapes: `new_name` returns another name each time; `prices` are micro-dollars a minute, all alike when missing;
     `unlisted_count` instances exist that could not be listed.
     """
-    pools = _pools(orchestrator, instances, now)
+    pools = sort(orchestrator, instances, now)
     orders: defaultdict[PoolKey, _Order] = defaultdict(_Order)
-    demands = _demands(orchestrator, backlog, pools)
+    demands = demands_of(orchestrator, backlog, pools, now)
     _give_up(pools, orders)
     _leave_zones(orchestrator, pools, orders)
     resumed = _resume(orchestrator, demands, pools, orders)
@@ -106,105 +70,54 @@ def plan(
             drain=tuple(order.drain),
             resume=tuple(order.resume),
             reason="; ".join(order.reasons),
-            facts=_facts(pools.get(pool, _Pool()), demands.get(Shape(*pool[1:])), order.facts),
+            facts=_facts(pools.get(pool, Pool()), demands.get(Shape(*pool[1:])), order.facts),
         )
         for pool, order in sorted(orders.items())
     )
 
 
-def _pools(
-    orchestrator: Orchestrator, instances: Iterable[Instance], now: datetime
-) -> dict[PoolKey, _Pool]:
-    """Sort the instances by what they are good for."""
-    limit = timedelta(seconds=max(SHORTEST_BOOT_LIMIT_S, 3 * orchestrator.boot_s))
-    pools: defaultdict[PoolKey, _Pool] = defaultdict(_Pool)
-    for each in instances:
-        pool = pools[each.pool]
-        pool.size += 1
-        match each.status:
-            case InstanceStatus.BOOTING:
-                is_stuck = each.problem in (ProblemCode.STOCK_OUT, ProblemCode.QUOTA)
-                if is_stuck or now - each.created_at > limit:
-                    pool.broken.append(each)
-                else:
-                    pool.coming += 1
-            case InstanceStatus.IDLE:
-                pool.idle.append(each)
-            case InstanceStatus.BUSY:
-                pool.busy.append(each)
-            case InstanceStatus.DRAINING if each.idle_since is not None:
-                pool.drained.append(each)
-            case InstanceStatus.DEAD:
-                (pool.broken if each.problem else pool.silent).append(each)
-    return dict(pools)
-
-
-def _demands(
-    orchestrator: Orchestrator, backlog: Iterable[Backlog], pools: Mapping[PoolKey, _Pool]
-) -> dict[Shape, _Demand]:
-    """Return demand and supply of every shape that something waits for."""
-    boot_s = max(orchestrator.boot_s, 1)
-    waiting: defaultdict[Shape, int] = defaultdict(int)
-    need: defaultdict[Shape, float] = defaultdict(float)
-    for group in backlog:
-        share = 1.0 if group.expected_s is None else min(group.expected_s / boot_s, 1.0)
-        waiting[group.shape] += group.count
-        need[group.shape] += group.count * share
-    supply: defaultdict[Shape, float] = defaultdict(float)
-    zones = set(orchestrator.enabled_zones)
-    for key, pool in pools.items():
-        shape = Shape(*key[1:])
-        if key.zone in zones and shape in waiting:
-            soon = sum(
-                max(1 - each.free_in_s / boot_s, 0.0)
-                for each in pool.busy
-                if each.free_in_s is not None
-            )
-            supply[shape] += len(pool.idle) + pool.coming + soon
-    return {
-        shape: _Demand(waiting=count, need=need[shape], supply=supply[shape])
-        for shape, count in waiting.items()
-        if count > 0
-    }
-
-
-def _give_up(pools: Mapping[PoolKey, _Pool], orders: defaultdict[PoolKey, _Order]) -> None:
-    """Retire what does not run, will not join, or has fallen silent."""
-    joined = sum(len(p.idle) + len(p.busy) + len(p.drained) + len(p.silent) for p in pools.values())
-    silent_left = ceil(joined * SILENT_SHARE)
+def _give_up(pools: Mapping[PoolKey, Pool], orders: defaultdict[PoolKey, _Order]) -> None:
+    """Retire what does not run, and some of what never joined or has fallen silent."""
+    lost_left = ceil(sum(pool.expected for pool in pools.values()) * SILENT_SHARE)
     for key in sorted(pools):
         pool = pools[key]
         for each in pool.broken:
             orders[key].retire.append(each.name)
         if pool.broken:
-            orders[key].reasons.append(f"{len(pool.broken)} stopped, stuck or never joined")
-        silent = sorted(pool.silent, key=_by_age)[:silent_left]
-        silent_left -= len(silent)
-        if silent:
-            orders[key].retire += [each.name for each in silent]
-            orders[key].reasons.append(f"{len(silent)} of {len(pool.silent)} silent ones given up")
+            orders[key].reasons.append(f"{len(pool.broken)} stopped or stuck")
+        lost = [*pool.silent, *pool.late]
+        given_up = sorted(lost, key=_by_age)[:lost_left]
+        lost_left -= len(given_up)
+        if given_up:
+            orders[key].retire += [each.name for each in given_up]
+            said = f"{len(given_up)} of {len(lost)} that are silent or never joined given up"
+            orders[key].reasons.append(said)
 
 
 def _leave_zones(
     orchestrator: Orchestrator,
-    pools: Mapping[PoolKey, _Pool],
+    pools: Mapping[PoolKey, Pool],
     orders: defaultdict[PoolKey, _Order],
 ) -> None:
     """Take everything in zones that are switched off out of use; what runs there may end."""
     zones = set(orchestrator.enabled_zones)
     for key, pool in pools.items():
-        if key.zone not in zones and (pool.idle or pool.busy):
-            orders[key].drain += [each.name for each in (*pool.idle, *pool.busy)]
+        leaving = [*pool.idle, *pool.unused, *pool.busy]
+        if key.zone not in zones and leaving:
+            orders[key].drain += [each.name for each in leaving]
             orders[key].reasons.append(f"{key.zone} is switched off")
 
 
 def _resume(
     orchestrator: Orchestrator,
-    demands: Mapping[Shape, _Demand],
-    pools: Mapping[PoolKey, _Pool],
+    demands: Mapping[Shape, Demand],
+    pools: Mapping[PoolKey, Pool],
     orders: defaultdict[PoolKey, _Order],
 ) -> dict[Shape, int]:
-    """Put drained instances back where they are needed, retire the others; return how many were put back."""
+    """Put drained instances back where they are needed, retire the others; return how many were put back.
+
+    Never a preemptible one: its agent takes it out of use too, when the provider says that it must go.
+    """
     zones = set(orchestrator.enabled_zones)
     resumed: defaultdict[Shape, int] = defaultdict(int)
     for key in sorted(pools):
@@ -214,7 +127,9 @@ def _resume(
         shape = Shape(*key[1:])
         demand = demands.get(shape)
         wanted = max(demand.gap - resumed[shape], 0) if demand and key.zone in zones else 0
-        back, gone = drained[:wanted], drained[wanted:]
+        useful = [each for each in drained if not (each.is_unused or key.is_preemptible)]
+        back = useful[:wanted]
+        gone = [each for each in drained if each not in back]
         resumed[shape] += len(back)
         if back:
             orders[key].resume += [each.name for each in back]
@@ -227,22 +142,25 @@ def _resume(
 
 def _leave_idle(
     orchestrator: Orchestrator,
-    demands: Mapping[Shape, _Demand],
-    pools: Mapping[PoolKey, _Pool],
+    demands: Mapping[Shape, Demand],
+    pools: Mapping[PoolKey, Pool],
     orders: defaultdict[PoolKey, _Order],
     now: datetime,
 ) -> None:
-    """Take idle instances out of use that nothing waits for, at the end of the minute they are paid for."""
+    """Take out of use what is idle for nothing, at the end of the minute it is paid for."""
     zones = set(orchestrator.enabled_zones)
     for key, pool in pools.items():
-        if key.zone not in zones or Shape(*key[1:]) in demands:
+        if key.zone not in zones:
             continue
-        due = [each.name for each in pool.idle if _is_due(each, orchestrator, now)]
-        if due:
-            orders[key].drain += due
-            orders[key].reasons.append(
-                f"nothing waits, {len(due)} idle for {orchestrator.idle_s} s"
-            )
+        groups = [(pool.unused, "{count} idle, the scheduler does not use them")]
+        if Shape(*key[1:]) not in demands:
+            groups.append((pool.idle, "nothing waits, {count} idle for {idle_s} s"))
+        for idle, reason in groups:
+            due = [each.name for each in idle if _is_due(each, orchestrator, now)]
+            if due:
+                orders[key].drain += due
+                said = reason.format(count=len(due), idle_s=orchestrator.idle_s)
+                orders[key].reasons.append(said)
 
 
 def _is_due(instance: Instance, orchestrator: Orchestrator, now: datetime) -> bool:
@@ -256,8 +174,8 @@ def _is_due(instance: Instance, orchestrator: Orchestrator, now: datetime) -> bo
 
 def _grow(
     orchestrator: Orchestrator,
-    demands: Mapping[Shape, _Demand],
-    pools: Mapping[PoolKey, _Pool],
+    demands: Mapping[Shape, Demand],
+    pools: Mapping[PoolKey, Pool],
     orders: defaultdict[PoolKey, _Order],
     resumed: Mapping[Shape, int],
     room: int,
@@ -285,13 +203,14 @@ def _grow(
             order.facts["missing"], order.facts["granted"] = gaps[shape], count
 
 
-def _growth(demand: _Demand, gap: int, granted: int, added: int) -> str:
-    said = f"{demand.waiting} wait, {demand.supply:g} free or booting: {added} more"
+def _growth(demand: Demand, gap: int, granted: int, added: int) -> str:
+    old = f" ({demand.passed_over} beside unused instances before)" if demand.passed_over else ""
+    said = f"{demand.waiting} wait{old}, {demand.supply:g} free or booting: {added} more"
     return said if granted == gap else f"{said} ({granted} of {gap} within the caps)"
 
 
 def _open_zones(
-    orchestrator: Orchestrator, shape: Shape, pools: Mapping[PoolKey, _Pool], now: datetime
+    orchestrator: Orchestrator, shape: Shape, pools: Mapping[PoolKey, Pool], now: datetime
 ) -> dict[PoolKey, tuple[int, int]]:
     """Return the pools of a shape that may grow: their size, and the most they may have."""
     if not orchestrator.offers(shape.instance_type):
@@ -302,17 +221,20 @@ def _open_zones(
     return {key: (size, max(orchestrator.max_per_pool, size)) for key, size in sizes.items()}
 
 
-def _facts(pool: _Pool, demand: _Demand | None, more: Mapping[str, object]) -> dict[str, object]:
+def _facts(pool: Pool, demand: Demand | None, more: Mapping[str, object]) -> dict[str, object]:
     """Return what a decision was based on, to be stored beside it."""
     return {
         "size": pool.size,
         "booting": pool.coming,
         "idle": len(pool.idle),
+        "unused": len(pool.unused),
         "busy": len(pool.busy),
         "drained": len(pool.drained),
         "broken": len(pool.broken),
+        "late": len(pool.late),
         "silent": len(pool.silent),
         "waiting": demand.waiting if demand else 0,
+        "passed_over": demand.passed_over if demand else 0,
         "need": round(demand.need, 3) if demand else 0.0,
         "supply": round(demand.supply, 3) if demand else 0.0,
         **more,

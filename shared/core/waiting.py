@@ -1,7 +1,7 @@
 """Why attempts that were given to a scheduler do not run yet."""
 
-from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from shared.core.census import Backlog
@@ -29,39 +29,59 @@ def why_waiting(
     zones = set(orchestrator.enabled_zones)
     given_up = {name for decision in decisions for name in decision.retire}
     resumed = {name for decision in decisions for name in decision.resume}
-    up: Counter[Shape] = Counter()
-    coming: Counter[Shape] = Counter()
+    waiting = [group for group in backlog if group.count > 0]
+    seen = {group.shape: _Seen() for group in waiting}
+    for group in waiting:
+        seen[group.shape].is_passed_over &= group.is_passed_over
     for each in instances:
-        if each.pool.zone not in zones or each.name in given_up:
+        found = seen.get(Shape(*each.pool[1:]))
+        if found is None or each.pool.zone not in zones or each.name in given_up:
             continue
-        shape = Shape(*each.pool[1:])
         if each.status in (InstanceStatus.IDLE, InstanceStatus.BUSY) or each.name in resumed:
-            up[shape] += 1
+            found.up += 1
+            found.unused += each.is_unused and each.status is InstanceStatus.IDLE
         elif each.status is InstanceStatus.BOOTING:
-            coming[shape] += 1
+            found.coming += 1
     for decision in decisions:
-        coming[Shape(*decision.pool[1:])] += len(decision.grow)
+        found = seen.get(Shape(*decision.pool[1:]))
+        if found is not None:
+            found.coming += len(decision.grow)
     is_full = len(instances) >= orchestrator.max_instances
     return {
-        shape: _why(
-            orchestrator, shape, up=up[shape], coming=coming[shape], is_full=is_full, now=now
-        )
-        for shape in sorted({group.shape for group in backlog if group.count > 0})
+        shape: _why(orchestrator, shape, seen[shape], is_full=is_full, now=now)
+        for shape in sorted(seen)
     }
 
 
+@dataclass
+class _Seen:
+    """The instances of a shape, in zones that are on, and whether all that waits was passed over before."""
+
+    up: int = 0
+    unused: int = 0
+    coming: int = 0
+    is_passed_over: bool = True
+
+
 def _why(
-    orchestrator: Orchestrator, shape: Shape, *, up: int, coming: int, is_full: bool, now: datetime
+    orchestrator: Orchestrator, shape: Shape, seen: _Seen, *, is_full: bool, now: datetime
 ) -> tuple[WaitingFor, str]:
     name, zones = orchestrator.orchestrator_id, orchestrator.enabled_zones
     if not orchestrator.offers(shape.instance_type):
         return WaitingFor.ZONE_OFF, f"{name} has no {shape.instance_type}"
     if not zones:
         return WaitingFor.ZONE_OFF, f"every zone of {name} is switched off"
-    if coming:
-        return WaitingFor.BOOT, f"{up} of {up + coming} instances are up, {coming} booting"
-    if up:
-        return WaitingFor.SCHEDULER, f"{up} instances are up"
+    if seen.unused:
+        note = f"{seen.unused} instances are idle, the scheduler does not use them"
+        return WaitingFor.SCHEDULER, note
+    if seen.coming:
+        note = f"{seen.up} of {seen.up + seen.coming} instances are up, {seen.coming} booting"
+        return WaitingFor.BOOT, note
+    if seen.is_passed_over:
+        note = "the scheduler did not use the instances there were; one more is tried now and then"
+        return WaitingFor.SCHEDULER, note
+    if seen.up:
+        return WaitingFor.SCHEDULER, f"{seen.up} instances are up"
     paused = paused_zones(orchestrator, shape, now)
     if all(paused.get(zone) is ProblemCode.QUOTA for zone in zones):
         return WaitingFor.QUOTA, "the provider's quota is used up in every zone"

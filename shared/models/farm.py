@@ -24,7 +24,7 @@ class Shape(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class StockOut:
-    """A pool that could not grow: no growth there until `until`.
+    """A pool that could not grow, or whose machines went unused: no growth there, or for whom, until `until`.
 
     Kept a while longer, because `pause_s` doubles when it happens again. Shapes: `reason` is a ProblemCode.
     """
@@ -87,6 +87,7 @@ class ProblemCode(StrEnum):
 
     STOCK_OUT = "stock_out"
     QUOTA = "quota"
+    UNUSED = "unused"  # it starts them, but the scheduler gives them nothing though something waits
     OTHER = "other"
 
 
@@ -94,8 +95,9 @@ class ProblemCode(StrEnum):
 class Instance:
     """One machine; its name is never used again.
 
-    Shapes: `idle_since` is set while nothing runs on it, draining or not; `free_in_s` is when its attempt is expected
-    to end, None when nobody knows; `problem` is why the provider could not start it yet, or that it stopped it.
+    Shapes: `idle_since` is set while nothing runs on it, draining or not; `is_unused`: it has been idle for so long
+    beside attempts of its shape that they cannot run on it; `free_in_s` is when its attempt is expected to end, None
+    when nobody knows; `problem` is why the provider could not start it yet, or that it stopped it.
     """
 
     name: str
@@ -103,6 +105,7 @@ class Instance:
     status: InstanceStatus
     created_at: datetime
     idle_since: datetime | None = None
+    is_unused: bool = False
     free_in_s: float | None = None
     problem: ProblemCode | None = None
 

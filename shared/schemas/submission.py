@@ -8,17 +8,23 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load, val
 from shared.core.frames import Frames, scout_indices
 from shared.core.paths import node_path
 from shared.models.submission import Submission, SubmittedFile, SubmittedTask
+from shared.schemas.bounded import MAX_COMPLAINTS, Pairs, Strings
 from shared.schemas.md5 import is_md5
 
 MAX_TASKS = 100_000
 MAX_FILES = 200_000
-MAX_SCOUTS = 10_000
+MAX_SCOUT_FRAMES = 10_000
 MAX_COMMAND_BYTES = 32 * 1024
 MAX_FRAMES_CHARACTERS = 8 * 1024
-# After this many complaints the rest of a list is not looked at: the answer must stay readable.
-MAX_COMPLAINTS = 20
+# These are in the job's document, which may hold 1 MiB: all that it can come to is a fraction of it.
+MAX_SCOUTS = 1000
+MAX_EMAILS = 100
+MAX_EMAIL_CHARACTERS = 254
+MAX_METADATA = 100
+MAX_METADATA_BYTES = 64 * 1024
+# This one is in object storage.
+MAX_ENVIRONMENT_BYTES = 256 * 1024
 
-_NAMES = validate.Regexp(r"[^=\x00]+\Z", error="Must not be empty nor contain '='.")
 _TEXT = validate.ContainsNoneOf("\x00", error="Must not contain a null character.")
 
 
@@ -133,7 +139,7 @@ class Emails(Schema):
     class Meta:
         unknown = EXCLUDE
 
-    emails = fields.List(fields.String(validate=validate.Length(1, 320)), allow_none=True)
+    emails = Strings(max_count=MAX_EMAILS, max_length=MAX_EMAIL_CHARACTERS, allow_none=True)
 
 
 class RetryPolicy(Schema):
@@ -154,15 +160,6 @@ class RetryPolicies(Schema):
     preempted = fields.Nested(RetryPolicy, load_default=dict)
 
 
-def _strings(max_length: int) -> Any:
-    return fields.Dict(
-        keys=fields.String(validate=_NAMES),
-        values=fields.String(validate=[_TEXT, validate.Length(0, max_length)]),
-        load_default=dict,
-        validate=validate.Length(0, 1000),
-    )
-
-
 class SubmissionSchema(Schema):
     """Clients of all versions send the same 21 keys; what a later one adds is passed over."""
 
@@ -176,18 +173,31 @@ class SubmissionSchema(Schema):
         required=True, validate=[validate.Length(1, 4096), _check_output_path]
     )
     autoretry_policy = fields.Nested(RetryPolicies, load_default=dict)
-    environment = _strings(32 * 1024)
+    environment = Pairs(
+        max_count=1000,
+        max_name=1024,
+        max_value=32 * 1024,
+        max_bytes=MAX_ENVIRONMENT_BYTES,
+        load_default=dict,
+    )
     job_title = fields.String(load_default="", validate=[_TEXT, validate.Length(0, 1000)])
     local_upload = fields.Boolean(load_default=True)
     location = fields.String(load_default="", validate=validate.Length(0, 200))
     preemptible = fields.Boolean(load_default=False)
-    metadata = _strings(1024)
+    metadata = Pairs(
+        max_count=MAX_METADATA,
+        max_name=128,
+        max_value=1024,
+        max_bytes=MAX_METADATA_BYTES,
+        has_reserved=True,
+        load_default=dict,
+    )
     priority = fields.Integer(strict=True, load_default=5, validate=validate.Range(0, 1000))
     scout_frames = fields.String(load_default="", validate=validate.Length(0, 100_000))
-    software_package_ids = fields.List(
-        fields.String(), load_default=list, validate=validate.Length(0, 100)
+    software_package_ids = Strings(max_count=100, max_length=200, load_default=())
+    max_instances = fields.Integer(
+        strict=True, load_default=0, validate=validate.Range(0, 1_000_000)
     )
-    max_instances = fields.Integer(strict=True, load_default=0, validate=validate.Range(min=0))
     owner = fields.String(load_default="", validate=[_TEXT, validate.Length(0, 200)])
     notify = fields.Nested(Emails, load_default=dict, allow_none=True)
     upload_files = Files(load_default=())
@@ -225,6 +235,9 @@ def _scouts(tasks: Sequence[Frames], spec: str) -> tuple[int, ...]:
         scouts = Frames.parse(spec)
     except ValueError as error:
         raise ValidationError(f"{error}.", "scout_frames") from error
-    if sum(map(len, scouts.progressions)) > MAX_SCOUTS:
-        raise ValidationError(f"Must name at most {MAX_SCOUTS} frames.", "scout_frames")
-    return tuple(scout_indices(tasks, scouts))
+    if sum(map(len, scouts.progressions)) > MAX_SCOUT_FRAMES:
+        raise ValidationError(f"Must name at most {MAX_SCOUT_FRAMES} frames.", "scout_frames")
+    found = tuple(scout_indices(tasks, scouts))
+    if len(found) > MAX_SCOUTS:
+        raise ValidationError(f"Must be those of at most {MAX_SCOUTS} tasks.", "scout_frames")
+    return found

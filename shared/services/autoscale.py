@@ -29,8 +29,9 @@ from shared.ports import Fleet, OrchestratorStore, Scheduler
 T = TypeVar("T")
 
 AT_ONCE = 8
-# A stock-out found while growing calls for another round at once, which tries the next zone.
-MOST_ROUNDS = 4
+# A round follows at once when somebody asked meanwhile, or when a zone was found out of stock and the next one may have
+# some. More rounds go into the next request, so that none goes on for ever.
+MOST_ROUNDS = 2
 # How far back a look for the provider's problems goes; the same one found twice counts once.
 PROBLEMS_SINCE = timedelta(minutes=5)
 
@@ -42,7 +43,10 @@ PROBLEMS: Mapping[type[CloudError], ProblemCode] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """What scheduler and provider said. `failed` are the pools that could not be listed, and why."""
+    """What scheduler and provider said.
+
+    Shapes: `failed` are the pools that could not be listed, and why; `fleet_error` is why the provider said nothing.
+    """
 
     at: datetime
     nodes: Sequence[Node]
@@ -51,11 +55,12 @@ class Observation:
     listed: Sequence[FleetInstance] = ()
     problems: Sequence[FleetProblem] = ()
     failed: Mapping[PoolKey, str] = field(default_factory=dict)
+    fleet_error: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TickReport:
-    """What a tick saw, decided and could not do. `reasons` says why attempts of each shape wait."""
+    """What a round saw, decided and could not do. `reasons` says why attempts of each shape wait."""
 
     orchestrator_id: str
     observation: Observation | None = None
@@ -88,40 +93,43 @@ def tick(
     fleet: Fleet,
     clock: Callable[[], datetime],
     new_token: Callable[[], str],
+    follow_up: Callable[[TickReport], None],
+    ask_again: Callable[[], None],
 ) -> TickReport | None:
     """Bring an orchestrator's fleet in line with its work; None when another tick is at it, which will go round again.
 
-    Shapes: `new_token` returns a few random letters and digits, others each time.
+    Shapes: `new_token` returns a few random letters and digits, others each time; `follow_up` is called after each
+    round, `ask_again` when another tick is wanted once this one is over.
     """
-    if not orchestrators.begin_tick(orchestrator_id, clock()):
+    held = orchestrators.begin_tick(orchestrator_id, clock())
+    if held is None:
         return None
-    rounds = 0
-    while True:
-        try:
+    is_over = False
+    wants_more = False
+    try:
+        for left in reversed(range(MOST_ROUNDS)):
             report = _round(orchestrator_id, orchestrators, scheduler, fleet, clock, new_token)
-        except BaseException:
-            _let_go(orchestrator_id, orchestrators)
-            raise
-        rounds += 1
-        if report.has_stock_out and rounds < MOST_ROUNDS:
-            continue
-        if orchestrators.finish_tick(orchestrator_id):
-            return report
-
-
-def _let_go(orchestrator_id: str, orchestrators: OrchestratorStore) -> None:
-    """Give the lease back though somebody may have asked for another round: the next tick will be theirs."""
-    while not orchestrators.finish_tick(orchestrator_id):
-        continue
+            follow_up(report)
+            wants_more = report.has_stock_out
+            if left and not wants_more and orchestrators.finish_tick(held, clock()):
+                is_over = True
+                break
+    finally:
+        if not is_over and (orchestrators.release_tick(held) or wants_more):
+            ask_again()
+    return report
 
 
 def observe(
     orchestrator: Orchestrator, *, scheduler: Scheduler, fleet: Fleet, now: datetime
 ) -> Observation:
-    """List everything. Raises: CloudError when scheduler or provider cannot be asked at all."""
+    """List everything. Raises: CloudError when the scheduler cannot be asked."""
     nodes = scheduler.nodes()  # before the placements, see Scheduler.placements
     placements = scheduler.placements()
-    pools = fleet.pools()
+    try:
+        pools = fleet.pools()
+    except CloudError as error:
+        return Observation(at=now, nodes=nodes, placements=placements, fleet_error=str(error))
     listed: list[FleetInstance] = []
     problems: list[FleetProblem] = []
     failed: dict[PoolKey, str] = {}
@@ -158,11 +166,10 @@ def _round(
     try:
         seen = observe(orchestrator, scheduler=scheduler, fleet=fleet, now=now)
     except CloudError as error:
-        log("ERROR", "orchestrator not scaled", orchestrator_id=orchestrator_id, reason=str(error))
-        return TickReport(orchestrator_id=orchestrator_id, errors=[str(error)])
-    orchestrator = _remember(orchestrator, seen.problems, orchestrators, now)
+        return _not_scaled(orchestrator_id, str(error), None)
+    if seen.fleet_error:
+        return _not_scaled(orchestrator_id, seen.fleet_error, seen)
     expected_s = census.expected_seconds(seen.placements, now)
-    backlog = census.backlog(seen.placements, expected_s)
     instances = census.instances(
         orchestrator,
         seen.listed,
@@ -171,6 +178,9 @@ def _round(
         expected_s=expected_s,
         now=now,
     )
+    found = [*seen.problems, *census.unused(orchestrator, instances, now)]
+    orchestrator = _remember(orchestrator, found, orchestrators, now)
+    backlog = census.backlog(orchestrator, seen.placements, expected_s)
     decisions = [
         each
         for each in plan(
@@ -204,6 +214,12 @@ def _round(
         errors=[*seen.failed.values(), *(str(each.error) for each in outcomes if each.error)],
         has_stock_out=bool(problems),
     )
+
+
+def _not_scaled(orchestrator_id: str, reason: str, seen: Observation | None) -> TickReport:
+    """Return the report of a round that could decide nothing."""
+    log("ERROR", "orchestrator not scaled", orchestrator_id=orchestrator_id, reason=reason)
+    return TickReport(orchestrator_id=orchestrator_id, observation=seen, errors=[reason])
 
 
 def _remember(

@@ -1,8 +1,9 @@
-"""Downloads: the frames of a job in pages of tasks, and what the downloader reports back."""
+"""Downloads: the frames of a job in pages, and what the downloader reports back."""
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Any
 
 import orjson
@@ -10,17 +11,20 @@ import orjson
 from shared.core.permissions import Action, check
 from shared.errors import InvalidRequest, NotFound
 from shared.models.account import Principal
-from shared.models.job import AttemptRef, Job, JobRef, TaskRef
+from shared.models.job import AttemptRef, Job, TaskRef
 from shared.models.submission import DownloadStatus
 from shared.models.task import TASKS_PER_PAGE, Outcome, Task, TaskStatus
 from shared.ports import Ports
 from shared.services.ask import ask_to_settle
 from shared.services.attempts import manifest_name, output_name
 from shared.services.control import mark_downloaded
+from shared.services.projects import check_job
 
 URL_LIFETIME_S = 6 * 3600
 MAX_TASKS_A_PAGE = 500
-_MANIFESTS_AT_ONCE = 16
+MAX_FILES_A_PAGE = 1000
+_AT_ONCE = 16
+_CURSOR = re.compile(r"[0-9]{1,9}")
 _HAS_FRAMES = (TaskStatus.SUCCESS, TaskStatus.DOWNLOADED)
 
 
@@ -35,27 +39,44 @@ def downloads_page(
 ) -> dict[str, Any]:
     """Return at most `limit` tasks that have frames, and the cursor of the next page, None after the last.
 
+    A page ends early with the task that fills it up to 1,000 files: each file's URL takes a while to sign.
     `task_ids` as people write them, None for all. Raises: Forbidden; NotFound; InvalidRequest.
     """
     check(principal, Action.DOWNLOAD)
     if not 1 <= limit <= MAX_TASKS_A_PAGE:
         raise InvalidRequest({"limit": f"must be 1 to {MAX_TASKS_A_PAGE}"})
-    job = ports.jobs.job(JobRef(principal.account_id, job_id))
+    job = ports.jobs.job(check_job(principal, job_id, ports))
     wanted = None if task_ids is None else {int(task_id) for task_id in task_ids}
     finished = _finished(job, wanted, _read_cursor(cursor), ports)
     indices = list(islice(finished, limit + 1))
     tasks = ports.jobs.tasks(job.ref, [str(index).zfill(3) for index in indices[:limit]])
-    with ThreadPoolExecutor(_MANIFESTS_AT_ONCE) as pool:
-        found = list(pool.map(lambda task: _download(job, task, ports), tasks))
+    told = _first(tasks)
+    left = [int(task.task_id) for task in tasks[len(told) :]] + indices[limit:]
     return {
-        "downloads": [download for download in found if download],
-        "next_cursor": str(indices[limit]) if len(indices) > limit else None,
+        "downloads": _downloads(job, [task for task in told if _output_count(task)], ports),
+        "next_cursor": str(left[0]) if left else None,
     }
+
+
+def _first(tasks: Sequence[Task]) -> list[Task]:
+    """Return the tasks up to the one with which a page is full."""
+    counts = accumulate(_output_count(task) for task in tasks)
+    return [
+        task
+        for task, count in zip(tasks, counts, strict=True)
+        if count - _output_count(task) < MAX_FILES_A_PAGE
+    ]
+
+
+def _output_count(task: Task) -> int:
+    """Return how many files a task has for the artist: none while it is being rendered anew."""
+    last = task.attempts[-1] if task.attempts else None
+    return last.output_count if last is not None and last.outcome is Outcome.SUCCESS else 0
 
 
 def _read_cursor(cursor: str) -> int:
     """A cursor is the number of the first task of its page; nobody but us needs to know."""
-    if cursor and not cursor.isdecimal():
+    if cursor and not _CURSOR.fullmatch(cursor):
         raise InvalidRequest({"start_cursor": "is none of ours"})
     return int(cursor or 0)
 
@@ -63,8 +84,9 @@ def _read_cursor(cursor: str) -> int:
 def _finished(job: Job, wanted: set[int] | None, first: int, ports: Ports) -> Iterator[int]:
     """Yield the numbers of the tasks with frames, ascending from `first`; reads one page of a hundred at a time."""
     pages = range(first // TASKS_PER_PAGE, job.page_count)
+    asked = pages if wanted is None else {each // TASKS_PER_PAGE for each in wanted}
     for number in pages:
-        if wanted is not None and not any(each // TASKS_PER_PAGE == number for each in wanted):
+        if number not in asked:
             continue
         try:
             page = ports.jobs.page(job.ref, number)
@@ -76,28 +98,42 @@ def _finished(job: Job, wanted: set[int] | None, first: int, ports: Ports) -> It
                 yield index
 
 
-def _download(job: Job, task: Task, ports: Ports) -> dict[str, Any] | None:
-    """Return a task with its files; None when it has none, or is being rendered anew."""
-    last = task.attempts[-1] if task.attempts else None
-    if last is None or last.outcome is not Outcome.SUCCESS or not last.output_count:
-        return None
-    ref = AttemptRef(job.account_id, job.job_id, task.task_id, last.number)
-    where = {"output_dir": job.output_path, "job_id": job.job_id, "task_id": task.task_id}
-    files = [
-        {
-            **where,
-            "relative_path": each["relative_path"],
-            "md5": each["md5"],
-            "size": each["size"],
-            "url": ports.blobs.url_to_read(output_name(ref, each["relative_path"]), URL_LIFETIME_S),
-        }
-        for each in orjson.loads(ports.blobs.read(manifest_name(ref)))
-    ]
+def _downloads(job: Job, tasks: Sequence[Task], ports: Ports) -> list[dict[str, Any]]:
+    """Return tasks with their files."""
+    refs = [AttemptRef(*job.ref, task.task_id, task.attempts[-1].number) for task in tasks]
+
+    def listed(ref: AttemptRef) -> list[Mapping[str, Any]]:
+        return list(orjson.loads(ports.blobs.read(manifest_name(ref))))
+
+    def url(file: tuple[AttemptRef, Mapping[str, Any]]) -> str:
+        ref, each = file
+        return ports.blobs.url_to_read(output_name(ref, each["relative_path"]), URL_LIFETIME_S)
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        lists = list(pool.map(listed, refs))
+        files = [(ref, each) for ref, some in zip(refs, lists, strict=True) for each in some]
+        urls = pool.map(url, files)
+        return [_download(job, ref, some, urls) for ref, some in zip(refs, lists, strict=True)]
+
+
+def _download(
+    job: Job, ref: AttemptRef, listed: Sequence[Mapping[str, Any]], urls: Iterator[str]
+) -> dict[str, Any]:
+    where = {"output_dir": job.output_path, "job_id": ref.job_id, "task_id": ref.task_id}
     return {
-        "download_id": f"{job.job_id}-{task.task_id}-{last.number}",
+        "download_id": f"{ref.job_id}-{ref.task_id}-{ref.number}",
         **where,
-        "size": sum(each["size"] for each in files),
-        "files": files,
+        "size": sum(each["size"] for each in listed),
+        "files": [
+            {
+                **where,
+                "relative_path": each["relative_path"],
+                "md5": each["md5"],
+                "size": each["size"],
+                "url": next(urls),
+            }
+            for each in listed
+        ],
     }
 
 
@@ -108,6 +144,6 @@ def note_status(principal: Principal, said: DownloadStatus, ports: Ports) -> Non
     """
     check(principal, Action.DOWNLOAD)
     job_id, task_id, number = said.download_id.split("-")
-    ref = TaskRef(principal.account_id, job_id, task_id)
+    ref = TaskRef(*check_job(principal, job_id, ports), task_id)
     if said.status == "downloaded" and mark_downloaded(ref, int(number), ports):
         ask_to_settle(ref.job, ports, is_urgent=True)

@@ -22,7 +22,6 @@ from shared.tokens import Tokens
 TOKEN_LIFETIME = timedelta(hours=24)
 _LOOPBACK = re.compile(r"http://(?:localhost|127\.0\.0\.1):([0-9]{1,5})/index\.html")
 _NOTED_EVERY = timedelta(minutes=1)
-_REMEMBERED = timedelta(minutes=5)
 _REMEMBERED_KEYS = 10_000
 
 # Secrets are long and random, so a light hash suffices. Source: OWASP's Password Storage Cheat Sheet, argon2id.
@@ -38,13 +37,6 @@ class Grant:
     scope: str
 
 
-@dataclass(kw_only=True)
-class _Verified:
-    key: ApiKey
-    verified_at: datetime
-    noted_at: datetime | None
-
-
 def new_secret() -> str:
     """Return a fresh secret for an API key."""
     return secrets.token_urlsafe(48)
@@ -58,46 +50,47 @@ def secret_hash(secret: str) -> str:
 class ApiKeys:
     """Verifies API keys.
 
-    Remembers good ones for minutes: a studio's machines all ask at once, and hashes are slow on purpose.
+    The key itself is read each time, so that a revoked one ends at once. Which secrets fit is remembered: a studio's
+    machines all ask at once, and hashes are slow on purpose.
     """
 
     def __init__(self, accounts: AccountStore, now: Callable[[], datetime]) -> None:
         self._accounts = accounts
         self._now = now
-        self._verified: dict[tuple[str, bytes], _Verified] = {}
+        self._fitting: set[tuple[str, bytes]] = set()
+        self._noted_at: dict[str, datetime] = {}
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def principal(self, client_id: str, secret: str) -> Principal:
         """Return whom a key speaks for. Raises: Unauthenticated."""
-        digest = hashlib.sha256(secret.encode()).digest()
-        known = self._verified.get((client_id, digest))
-        if known is None or self._now() - known.verified_at > _REMEMBERED:
-            known = self._verify(client_id, secret, digest)
-        self._note_use(known)
-        key = known.key
-        return Principal(account_id=key.account_id, user_id=key.user_id, role=key.role)
-
-    def _verify(self, client_id: str, secret: str, digest: bytes) -> _Verified:
         try:
             key = self._accounts.api_key(client_id)
         except NotFound as error:
             raise Unauthenticated("the API key is not valid") from error
-        with self._locks[client_id]:
-            before = self._verified.get((client_id, digest))
-            if before is not None and self._now() - before.verified_at <= _REMEMBERED:
-                return before
-            _check_secret(key, secret)
-            if len(self._verified) >= _REMEMBERED_KEYS:
-                self._verified.clear()
-            found = _Verified(key=key, verified_at=self._now(), noted_at=key.used_at)
-            self._verified[(client_id, digest)] = found
-            return found
+        self._check(key, secret)
+        if key.revoked_at is not None:
+            raise Unauthenticated("the API key has been revoked")
+        self._note_use(key)
+        return Principal(account_id=key.account_id, user_id=key.user_id, role=key.role)
 
-    def _note_use(self, known: _Verified) -> None:
+    def _check(self, key: ApiKey, secret: str) -> None:
+        pair = (key.secret_hash, hashlib.sha256(secret.encode()).digest())
+        if pair in self._fitting:
+            return
+        with self._locks[key.client_id]:
+            if pair in self._fitting:  # another thread was faster
+                return
+            _check_secret(key, secret)
+            if len(self._fitting) >= _REMEMBERED_KEYS:
+                self._fitting.clear()
+            self._fitting.add(pair)
+
+    def _note_use(self, key: ApiKey) -> None:
         now = self._now()
-        if known.noted_at is None or now - known.noted_at >= _NOTED_EVERY:
-            known.noted_at = now
-            self._accounts.touch_api_key(known.key.client_id, now)
+        noted_at = self._noted_at.get(key.client_id, key.used_at)
+        if noted_at is None or now - noted_at >= _NOTED_EVERY:
+            self._noted_at[key.client_id] = now
+            self._accounts.touch_api_key(key.client_id, now)
 
 
 def _check_secret(key: ApiKey, secret: str) -> None:
@@ -105,8 +98,6 @@ def _check_secret(key: ApiKey, secret: str) -> None:
         _HASHER.verify(key.secret_hash, secret)
     except (VerificationError, InvalidHashError) as error:
         raise Unauthenticated("the API key is not valid") from error
-    if key.revoked_at is not None:
-        raise Unauthenticated("the API key has been revoked")
 
 
 def audience_of(host: str) -> str:

@@ -6,7 +6,7 @@ object is written under the job's own name, and every message may come twice.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,12 +17,13 @@ from shared.core.paths import node_path, with_slashes
 from shared.core.permissions import Action, check
 from shared.errors import InvalidRequest
 from shared.models.account import InstanceType, Package, Principal
-from shared.models.job import Block, Job, JobRef, JobStatus, Sync, SyncState
+from shared.models.job import Block, Job, JobStatus, Sync, SyncState
 from shared.models.submission import Submission, SubmittedTask
 from shared.models.task import TASKS_PER_PAGE, WaitingFor
 from shared.ports import CatalogStore, Ports
+from shared.schemas.bounded import MAX_COMPLAINTS
 from shared.schemas.loading import load
-from shared.schemas.submission import MAX_COMPLAINTS, SubmissionSchema
+from shared.schemas.submission import SubmissionSchema
 from shared.services.attempts import blob_name, spec_name
 from shared.services.expand import payload_name
 from shared.services.projects import check_project
@@ -32,6 +33,8 @@ PAGES_PER_BLOCK = 10
 _SYSTEM_SHARE = 16
 
 _SCHEMA = SubmissionSchema()
+# Kept from one request to the next: to start threads takes longer than to write a small object.
+_WRITERS = ThreadPoolExecutor(32, thread_name_prefix="submit")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,19 +171,21 @@ def _stored(job: Job, plan: _Plan, *, digest: str, said: Mapping[str, Any], port
 
     The digest is claimed while the objects are being written: only the repeat of a submission writes them twice.
     """
-    payload, blocks = _payload(plan.submission)
+    tasks, blocks = _payload(plan.submission)
+    payload = tasks + _manifest(said)
     job = replace(job, blocks=blocks)
-    with ThreadPoolExecutor(4) as pool:
-        claimed = pool.submit(
-            ports.jobs.claim_submission, job.account_id, digest, job.job_id, job.created_at
-        )
-        _write(_objects(job, plan, payload, said), pool, ports)
-        first_id = claimed.result()
-        if first_id != job.job_id:
-            for name, *_ in _objects(job, plan, payload, said):
-                ports.blobs.delete(name)
-            job = replace(job, job_id=first_id)
-            _write(_objects(job, plan, payload, said), pool, ports)
+    writing = _write(_objects(job, plan, payload), ports)
+    try:
+        first_id = ports.jobs.claim_submission(job.account_id, digest, job.job_id, job.created_at)
+    finally:
+        wait(writing)
+    if first_id != job.job_id:
+        for name, *_ in _objects(job, plan, payload):
+            ports.blobs.delete(name)
+        job = replace(job, job_id=first_id)
+        writing = _write(_objects(job, plan, payload), ports)
+    for written in writing:
+        written.result()
     return job
 
 
@@ -205,30 +210,26 @@ def _line(task: SubmittedTask, is_scout: bool) -> bytes:
     return orjson.dumps(said, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def _objects(
-    job: Job, plan: _Plan, payload: bytes, said: Mapping[str, Any]
-) -> list[tuple[str, bytes, str]]:
-    """Return name, content and type: the tasks, what agents need to know, what was asked for (without the tasks)."""
+def _manifest(said: Mapping[str, Any]) -> bytes:
+    """Return what was asked for, without the tasks: the last line of the payload, behind its last block."""
+    asked = {name: value for name, value in said.items() if name != "tasks_data"}
+    return orjson.dumps(asked, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _objects(job: Job, plan: _Plan, payload: bytes) -> list[tuple[str, bytes, str]]:
+    """Return name, content and type: the tasks with the submission, and what agents need to know."""
     spec = {
         "environment": merge_environment(plan.packages, plan.submission.environment),
         "inputs": plan.inputs,
     }
-    manifest = {name: value for name, value in said.items() if name != "tasks_data"}
     return [
         (payload_name(job.ref), payload, "application/jsonl"),
         (spec_name(job), orjson.dumps(spec), "application/json"),
-        (manifest_name(job.ref), orjson.dumps(manifest), "application/json"),
     ]
 
 
-def manifest_name(ref: JobRef) -> str:
-    """Where the submission itself is, without its tasks."""
-    return f"accounts/{ref.account_id}/jobs/{ref.job_id}/manifest.json"
-
-
-def _write(objects: Sequence[tuple[str, bytes, str]], pool: Executor, ports: Ports) -> None:
-    for written in [pool.submit(ports.blobs.write, *each) for each in objects]:
-        written.result()
+def _write(objects: Sequence[tuple[str, bytes, str]], ports: Ports) -> list[Future[None]]:
+    return [_WRITERS.submit(ports.blobs.write, *each) for each in objects]
 
 
 def _set_in_motion(job: Job, ports: Ports) -> None:

@@ -45,7 +45,7 @@ class FirestoreAdmissionStore:
         self._documents.commit([Update(path=_path(account_id), fields=fields, upsert=True)])
 
     def has_backlog(self, account_id: str) -> bool:
-        found = self._documents.get([_path(account_id)], mask=["has_backlog"])[0]
+        found = self._documents.get_together([_path(account_id)])[0]
         return bool(found and found.fields.get("has_backlog"))
 
     def activate(self, ref: JobRef) -> None:

@@ -177,7 +177,7 @@ class FirestoreJobStore:
     ) -> Applied | None:
         paths = [docs.task_path(ref.job, ref.task_id), docs.job_path(ref.job)]
         for _ in _tries(paths[0]):
-            task, job = self._documents.get(paths)
+            task, job = self._documents.get_together(paths)
             if task is None or job is None:
                 raise NotFound(f"task {ref.job_id}/{ref.task_id}")
             change = decide(docs.task_from(task.fields), docs.job_from(job.fields))
@@ -187,7 +187,7 @@ class FirestoreJobStore:
             update = _task_update(ref.job, change.task, task)
             writes: list[Create | Update] = [update, page, *_ledger([change])]
             try:
-                results = self._documents.commit(writes)
+                results = self._documents.commit_together(writes)
             except (FailedPrecondition, AlreadyExists):
                 continue
             return Applied(task=change.task, open_count=results[1][0])

@@ -7,6 +7,7 @@ from google.cloud import firestore
 
 from shared.errors import NotFound
 from shared.models.farm import Decision, Orchestrator, PoolKey, StockOut
+from shared.ports import Tick
 from shared.stores import documents as docs
 from shared.stores.lease import Lease
 from shared.stores.wire import Create, Documents, Put, Update
@@ -22,7 +23,6 @@ class FirestoreOrchestratorStore:
         self._client = client
         self._documents = Documents(client)
         self._lease = Lease(self._documents, _LEASE_S)
-        self._held: dict[str, str] = {}
 
     def orchestrators(self) -> list[Orchestrator]:
         found = self._client.collection("orchestrators").stream()
@@ -42,18 +42,15 @@ class FirestoreOrchestratorStore:
         fields = {("stock_outs",): docs.stock_out_fields(tuple(stock_outs))}
         self._documents.commit([Update(path=f"orchestrators/{orchestrator_id}", fields=fields)])
 
-    def begin_tick(self, orchestrator_id: str, now: datetime) -> bool:
-        taken = self._lease.take(_tick(orchestrator_id), now)
-        if taken is None:
-            return False
-        self._held[orchestrator_id] = taken[0]
-        return True
+    def begin_tick(self, orchestrator_id: str, now: datetime) -> Tick | None:
+        taken = self._lease.take(_path(orchestrator_id), now)
+        return Tick(orchestrator_id=orchestrator_id, lease_id=taken[0]) if taken else None
 
-    def finish_tick(self, orchestrator_id: str) -> bool:
-        done = self._lease.give_back(_tick(orchestrator_id), self._held[orchestrator_id])
-        if done:
-            del self._held[orchestrator_id]
-        return done
+    def finish_tick(self, tick: Tick, now: datetime) -> bool:
+        return self._lease.give_back(_path(tick.orchestrator_id), tick.lease_id, now)
+
+    def release_tick(self, tick: Tick) -> bool:
+        return self._lease.release(_path(tick.orchestrator_id), tick.lease_id)
 
     def save_decisions(
         self,
@@ -92,5 +89,5 @@ class FirestoreOrchestratorStore:
             self._documents.commit(writes[start : start + 400])
 
 
-def _tick(orchestrator_id: str) -> str:
+def _path(orchestrator_id: str) -> str:
     return f"orchestrators/{orchestrator_id}/state/tick"

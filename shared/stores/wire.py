@@ -14,13 +14,21 @@ from typing import Any, Final, NamedTuple
 import grpc
 import grpc.experimental
 from google.api_core import grpc_helpers
-from google.api_core.exceptions import Aborted, ServiceUnavailable
+from google.api_core.exceptions import (
+    Aborted,
+    AlreadyExists,
+    FailedPrecondition,
+    GoogleAPIError,
+    NotFound,
+    ServiceUnavailable,
+)
 from google.api_core.retry import Retry, if_exception_type
 from google.cloud import firestore
 from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcTransport
 from google.cloud.firestore_v1.types import document, write
 from google.cloud.firestore_v1.types import firestore as rpc
 
+from shared.stores.combine import Combiner
 from shared.tally import tally
 
 _Value = document.Value.pb()
@@ -32,6 +40,8 @@ _GetResponse = rpc.BatchGetDocumentsResponse.pb()
 
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CALL_S = 20.0
+_TOGETHER = 24
+_REFUSALS = (AlreadyExists, FailedPrecondition, NotFound)
 # A commit that is sent again may have been carried out: every guarded write here is refused the second time, and its
 # caller reads again.
 _RETRY = Retry(
@@ -114,9 +124,50 @@ class Documents:
                 response_deserializer=_GetResponse.FromString,
             )
         )
+        self._gets = Combiner(self._get_all, lambda _: (), _TOGETHER)
+        self._commits = Combiner(self._commit_all, _guarded, _TOGETHER)
+
+    def get_together(self, paths: Sequence[str]) -> list[Found | None]:
+        """Like `get`, in one call with what other threads read meanwhile."""
+        tally.read_count += len(paths)
+        return self._gets.call(paths)
+
+    def commit_together(self, writes: Sequence[Create | Put | Update]) -> list[list[int]]:
+        """Like `commit`, in one call with what other threads commit meanwhile; each stands or falls alone.
+
+        Two that guard the same document never go together: a guard looks at what was there before the call.
+        """
+        tally.write_count += len(writes)
+        return self._commits.call(writes)
+
+    def _get_all(self, several: Sequence[Sequence[str]]) -> list[list[Found | None]]:
+        paths = list(dict.fromkeys(path for each in several for path in each))
+        found = dict(zip(paths, self._get_uncounted(paths), strict=True))
+        return [[found[path] for path in each] for each in several]
+
+    def _commit_all(
+        self, several: Sequence[Sequence[Create | Put | Update]]
+    ) -> list[list[list[int]] | BaseException]:
+        if len(several) > 1:
+            try:
+                results = iter(self._commit_uncounted([each for one in several for each in one]))
+                return [[next(results) for _ in one] for one in several]
+            except _REFUSALS:
+                pass  # one of them was refused, and all with it: now each by itself
+        return [self._outcome(one) for one in several]
+
+    def _outcome(self, one: Sequence[Create | Put | Update]) -> list[list[int]] | BaseException:
+        try:
+            return self._commit_uncounted(one)
+        except GoogleAPIError as error:
+            return error
 
     def get(self, paths: Sequence[str], mask: Sequence[str] = ()) -> list[Found | None]:
         """Return the documents in the order asked, None for those that do not exist."""
+        tally.read_count += len(dict.fromkeys(paths))
+        return self._get_uncounted(paths, mask)
+
+    def _get_uncounted(self, paths: Sequence[str], mask: Sequence[str] = ()) -> list[Found | None]:
         if not paths:
             return []
         request = _GetRequest(database=self._database)
@@ -126,7 +177,6 @@ class Documents:
         return _RETRY(self._get_once)(request, paths)
 
     def _get_once(self, request: Any, paths: Sequence[str]) -> list[Found | None]:
-        tally.read_count += len(request.documents)
         found: dict[str, Found] = {}
         for answer in self._get(request, timeout=_CALL_S, metadata=self._metadata):
             if answer.HasField("found"):
@@ -139,10 +189,14 @@ class Documents:
 
         Raises: AlreadyExists, FailedPrecondition, NotFound of google.api_core.exceptions when a guard refuses.
         """
+        listed = list(writes)
+        tally.write_count += len(listed)
+        return self._commit_uncounted(listed)
+
+    def _commit_uncounted(self, writes: Iterable[Create | Put | Update]) -> list[list[int]]:
         request = _CommitRequest(database=self._database)
         for each in writes:
             self._fill_write(request.writes.add(), each)
-        tally.write_count += len(request.writes)
         answer = self._commit(request, timeout=_CALL_S, metadata=self._metadata)
         return [
             [int(value.integer_value) for value in result.transform_results]
@@ -171,6 +225,12 @@ class Documents:
             target.current_document.update_time.CopyFrom(each.version)
         elif not each.upsert:
             target.current_document.exists = True
+
+
+def _guarded(writes: Sequence[Create | Put | Update]) -> list[str]:
+    return [
+        each.path for each in writes if not isinstance(each, Update) or each.version is not None
+    ]
 
 
 def _channel(client: firestore.Client) -> grpc.Channel:

@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from itertools import count
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -19,90 +18,33 @@ from shared.models.farm import (
     FleetInstance,
     FleetProblem,
     Instance,
-    InstanceStatus,
     Node,
     Orchestrator,
     Placement,
     PoolKey,
     ProblemCode,
-    Shape,
     Stage,
     StockOut,
 )
 from shared.models.task import WaitingFor
-
-NOW = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
-SHAPE = Shape("n1-standard-4", True)
-OTHER_SHAPE = Shape("n1-standard-8", False)
-A, B = PoolKey("z-a", *SHAPE), PoolKey("z-b", *SHAPE)
-S = InstanceStatus
-
-
-def an_orchestrator(**fields: Any) -> Orchestrator:
-    known = Orchestrator(
-        orchestrator_id="o1",
-        scheduler="nomad",
-        scheduler_address="http://127.0.0.1:1",
-        fleet="gce",
-        project="p",
-        region="z",
-        zones={"z-a": True, "z-b": True},
-    )
-    return replace(known, **fields)
-
-
-def an_instance(name: str, status: S, pool: PoolKey = A, **fields: Any) -> Instance:
-    is_free = status in (S.IDLE, S.DRAINING)
-    known = Instance(
-        name=name,
-        pool=pool,
-        status=status,
-        created_at=NOW - timedelta(minutes=10, seconds=1),
-        idle_since=NOW - timedelta(minutes=5) if is_free else None,
-    )
-    return replace(known, **fields)
-
-
-def some(number: int, status: S, pool: PoolKey = A, **fields: Any) -> list[Instance]:
-    return [an_instance(f"{status}-{pool.zone}-{i}", status, pool, **fields) for i in range(number)]
-
-
-def booting(number: int, pool: PoolKey = A, **fields: object) -> list[Instance]:
-    return some(number, S.BOOTING, pool, **{"created_at": NOW - timedelta(seconds=9), **fields})
-
-
-def wants(number: int, shape: Shape = SHAPE, expected_s: float | None = None) -> Backlog:
-    return Backlog(shape=shape, count=number, expected_s=expected_s)
-
-
-def decide(
-    orchestrator: Orchestrator,
-    backlog: Sequence[Backlog] = (),
-    instances: Sequence[Instance] = (),
-    **more: Any,
-) -> tuple[Decision, ...]:
-    names = (f"new-{i}" for i in count())
-    return plan(
-        orchestrator,
-        backlog=backlog,
-        instances=instances,
-        now=NOW,
-        new_name=lambda: next(names),
-        **more,
-    )
-
-
-def grown(decisions: Sequence[Decision]) -> dict[PoolKey, int]:
-    return {each.pool: len(each.grow) for each in decisions if each.grow}
-
-
-def drained(decisions: Sequence[Decision]) -> set[str]:
-    return {name for each in decisions for name in each.drain}
-
-
-def retired(decisions: Sequence[Decision]) -> set[str]:
-    return {name for each in decisions for name in each.retire}
-
+from tests.core.farm import (
+    NOW,
+    OTHER_SHAPE,
+    SHAPE,
+    STANDARD,
+    A,
+    B,
+    S,
+    an_instance,
+    an_orchestrator,
+    booting,
+    decide,
+    drained,
+    grown,
+    retired,
+    some,
+    wants,
+)
 
 # Growth
 
@@ -227,10 +169,19 @@ def test_an_idle_instance_leaves_at_the_end_of_the_minute_paid(age_s: int, leave
 
 
 def test_drained_instances_are_put_back_when_something_waits_again() -> None:
-    decisions = decide(an_orchestrator(), [wants(2)], some(3, S.DRAINING))
+    there = some(3, S.DRAINING, STANDARD)
+    decisions = decide(an_orchestrator(), [wants(2, OTHER_SHAPE)], there)
     assert not grown(decisions)
     assert len(decisions[0].resume) == 2
     assert len(decisions[0].retire) == 1
+
+
+def test_a_preemptible_instance_out_of_use_is_never_put_back() -> None:
+    """Its provider may have said that it goes: the report of that preemption takes it out of use too."""
+    decisions = decide(an_orchestrator(), [wants(2)], some(3, S.DRAINING))
+    assert not any(each.resume for each in decisions)
+    assert len(retired(decisions)) == 3
+    assert sum(grown(decisions).values()) == 2
 
 
 def test_a_zone_switched_off_is_drained_at_once_busy_ones_too_but_none_is_deleted() -> None:
@@ -243,9 +194,9 @@ def test_a_zone_switched_off_is_drained_at_once_busy_ones_too_but_none_is_delete
 
 def test_drained_instances_in_a_zone_switched_off_are_not_put_back() -> None:
     orchestrator = an_orchestrator(zones={"z-a": False, "z-b": True})
-    decisions = decide(orchestrator, [wants(1)], some(1, S.DRAINING))
+    decisions = decide(orchestrator, [wants(1, OTHER_SHAPE)], some(1, S.DRAINING, STANDARD))
     assert retired(decisions) == {"draining-z-a-0"}
-    assert grown(decisions) == {B: 1}
+    assert grown(decisions) == {STANDARD._replace(zone="z-b"): 1}
 
 
 def test_an_orchestrator_switched_off_is_drained_whole() -> None:
@@ -287,6 +238,17 @@ def test_of_many_silent_machines_only_a_tenth_is_given_up_per_tick() -> None:
     assert len(retired(decide(an_orchestrator(), [], some(1, S.DEAD)))) == 1
 
 
+@pytest.mark.parametrize("heard_of", [0, 30])
+def test_machines_a_scheduler_set_up_anew_does_not_know_are_not_given_up_all_at_once(
+    heard_of: int,
+) -> None:
+    farm = booting(70, created_at=NOW - timedelta(hours=2)) + some(heard_of, S.BUSY, B)
+    first = retired(decide(an_orchestrator(), [wants(9)], farm))
+    assert len(first) == (70 + heard_of) // 10
+    farm = [each for each in farm if each.name not in first]
+    assert len(retired(decide(an_orchestrator(), [], farm))) <= 10
+
+
 def test_every_decision_says_why_and_what_it_is_based_on() -> None:
     there = some(1, S.DEAD) + some(1, S.BUSY)
     for each in decide(an_orchestrator(), [wants(5)], there):
@@ -316,6 +278,7 @@ def _instances(draw: st.DrawFn) -> list[Instance]:
                 status=status,
                 created_at=NOW - timedelta(seconds=age_s),
                 idle_since=since if is_free else None,
+                is_unused=is_free and draw(st.booleans()),
                 free_in_s=draw(st.none() | st.floats(0, 500)) if status is S.BUSY else None,
                 problem=draw(st.none() | st.sampled_from(ProblemCode))
                 if status in (S.BOOTING, S.DEAD)
@@ -330,6 +293,7 @@ _groups = st.builds(
     shape=st.sampled_from(SHAPES),
     count=st.integers(0, 60),
     expected_s=st.none() | st.floats(0.5, 500),
+    is_passed_over=st.booleans(),
 )
 _backlogs = st.lists(_groups, max_size=5)
 
@@ -347,7 +311,7 @@ def _orchestrators(draw: st.DrawFn) -> Orchestrator:
             StockOut(
                 pool=PoolKey(zone, *shape),
                 until=NOW + timedelta(seconds=draw(st.integers(-60, 60))),
-                reason="stock_out",
+                reason=draw(st.sampled_from(["stock_out", "unused"])),
             )
             for zone, shape in paused
         ),
@@ -550,7 +514,8 @@ def test_what_runs_longer_than_the_ended_ones_is_believed() -> None:
 
 def test_the_backlog_keeps_jobs_of_different_length_apart() -> None:
     waiting = [a_placement(f"a-0000{job}-{i}-1", Stage.WAITING) for job in (1, 2) for i in (0, 1)]
-    assert census.backlog(waiting, {"a-00001": 9.0}) == [wants(2, expected_s=9.0), wants(2)]
+    found = census.backlog(an_orchestrator(), waiting, {"a-00001": 9.0})
+    assert found == [wants(2, expected_s=9.0), wants(2)]
 
 
 def joined(

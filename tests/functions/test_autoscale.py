@@ -2,6 +2,7 @@
 
 import base64
 import json
+import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -96,7 +97,7 @@ class Farm:
     def fleet(self) -> Fleet:
         return wiring.fleet(self.orchestrator)
 
-    def submit(self, count: int, *, works_s: float = 0.2) -> None:
+    def submit(self, count: int, *, works_s: float = 0.2, cores: int = 2) -> None:
         """Give attempts to the scheduler; their agents look for somebody to claim from, in vain, and end."""
         for _ in range(count):
             self.submitted += 1
@@ -106,7 +107,7 @@ class Farm:
                     ref=ref,
                     shape=SHAPE,
                     zones=list(ZONES),
-                    cores=2,
+                    cores=cores,
                     memory_mib=8192,
                     priority=5,
                     environment={
@@ -127,15 +128,24 @@ class Farm:
         found: dict[str, Any] = answer.get_json()[self.orchestrator_id]
         return found
 
-    def run(self) -> TickReport:
-        """Run a tick beneath the function."""
+    def run(
+        self,
+        *,
+        new_token: Callable[[], str] = lambda: uuid.uuid4().hex[:8],
+        follow_up: Callable[[TickReport], None] = lambda _: None,
+        ask_again: Callable[[], None] = lambda: None,
+        **ahead: float,
+    ) -> TickReport:
+        """Run a tick beneath the function, at a time that lies ahead by so many `minutes`..."""
         report = tick(
             self.orchestrator_id,
             orchestrators=wiring.orchestrator_store(),
             scheduler=self.scheduler,
             fleet=self.fleet,
-            clock=wiring.now,
-            new_token=lambda: uuid.uuid4().hex[:8],
+            clock=lambda: wiring.now() + timedelta(**ahead),
+            new_token=new_token,
+            follow_up=follow_up,
+            ask_again=ask_again,
         )
         assert report is not None
         return report
@@ -176,6 +186,23 @@ def farm(running: Stack, web: FlaskClient) -> Iterator[Farm]:
         made.scheduler.cancel(placement.attempt_id)
     for pool in (A, B):
         made.fleet.retire(pool, [each.name for each in made.fleet.instances(pool)])
+
+
+class Inbox:
+    """What is published on a topic from now on."""
+
+    def __init__(self, stack: Stack, topic: str) -> None:
+        project = f"projects/{wiring.setting('GOOGLE_CLOUD_PROJECT')}"
+        self._url = f"{stack.url('pubsub')}/v1/{project}/subscriptions/t{uuid.uuid4().hex}"
+        body = {"topic": f"{project}/topics/{topic}"}
+        requests.put(self._url, json=body, timeout=10).raise_for_status()
+
+    def take(self) -> list[dict[str, Any]]:
+        """Return what has been published, when anything has."""
+        pulled = requests.post(f"{self._url}:pull", json={"maxMessages": 100}, timeout=30)
+        pulled.raise_for_status()
+        received = pulled.json().get("receivedMessages", [])
+        return [json.loads(base64.b64decode(each["message"]["data"])) for each in received]
 
 
 def until(look: Callable[[], bool]) -> None:
@@ -318,16 +345,7 @@ def test_a_machine_that_never_joins_is_replaced(farm: Farm) -> None:
     farm.order_fault("compute", kind="dead_boot", count=1)
     farm.submit(1)
     farm.run()
-    ahead = timedelta(minutes=6)
-    report = tick(
-        farm.orchestrator_id,
-        orchestrators=wiring.orchestrator_store(),
-        scheduler=farm.scheduler,
-        fleet=farm.fleet,
-        clock=lambda: wiring.now() + ahead,
-        new_token=lambda: uuid.uuid4().hex[:8],
-    )
-    assert report is not None
+    report = farm.run(minutes=6)
     (old,) = (name for each in report.decisions for name in each.retire)
     assert sum(len(each.grow) for each in report.decisions) == 1
     until(lambda: all(each.name != old for pool in (A, B) for each in farm.fleet.instances(pool)))
@@ -339,13 +357,64 @@ def test_a_machine_that_never_joins_is_replaced(farm: Farm) -> None:
 
 def test_overlapping_ticks_are_one_tick_that_goes_round_again(farm: Farm) -> None:
     store = wiring.orchestrator_store()
-    assert store.begin_tick(farm.orchestrator_id, wiring.now())
+    held = store.begin_tick(farm.orchestrator_id, wiring.now())
+    assert held is not None
     farm.submit(1)
     assert farm.tick() == {"is_busy": True}
     assert farm.size() == 0
-    assert store.finish_tick(farm.orchestrator_id) is False  # somebody asked meanwhile
-    assert store.finish_tick(farm.orchestrator_id) is True
+    assert store.finish_tick(held, wiring.now()) is False  # somebody asked meanwhile
+    assert store.finish_tick(held, wiring.now()) is True
     assert farm.tick()["grow_count"] == 1
+
+
+def test_a_tick_that_lost_its_lease_leaves_that_of_the_next_one_alone(farm: Farm) -> None:
+    store, now = wiring.orchestrator_store(), wiring.now()
+    slow = store.begin_tick(farm.orchestrator_id, now)
+    next_one = store.begin_tick(farm.orchestrator_id, now + timedelta(minutes=5))
+    assert slow is not None
+    assert next_one is not None
+    assert store.finish_tick(slow, now) is True
+    assert store.release_tick(slow) is False
+    assert store.begin_tick(farm.orchestrator_id, now + timedelta(minutes=5)) is None
+    assert store.release_tick(next_one) is True  # that was the one that asked
+
+
+def test_a_stream_of_messages_cannot_keep_a_tick_going_and_is_answered_by_another_one(
+    farm: Farm,
+) -> None:
+    rounds: list[TickReport] = []
+    asked: list[str] = []
+
+    def somebody_asks(report: TickReport) -> None:
+        rounds.append(report)
+        assert len(rounds) < 10
+        assert farm.tick() == {"is_busy": True}
+
+    farm.run(follow_up=somebody_asks, ask_again=lambda: asked.append("scale"))
+    assert len(rounds) == 2
+    assert asked == ["scale"]
+    assert "grow_count" in farm.tick()
+
+
+def test_a_tick_that_nobody_asked_to_repeat_asks_for_none(farm: Farm) -> None:
+    asked: list[str] = []
+    rounds: list[TickReport] = []
+    farm.run(follow_up=rounds.append, ask_again=lambda: asked.append("scale"))
+    assert len(rounds) == 1
+    assert asked == []
+
+
+def test_a_tick_that_found_every_zone_it_tried_out_of_stock_asks_for_another_one(
+    farm: Farm,
+) -> None:
+    scale = Inbox(farm.stack, "scale")
+    code = "ZONE_RESOURCE_POOL_EXHAUSTED"
+    order = {"kind": "operation", "operation_type": "createInstances", "code": code}
+    farm.order_fault("compute", **order, count=2)
+    farm.submit(1)
+    farm.tick()
+    assert farm.size() == 0
+    assert {"orchestrator_id": farm.orchestrator_id} in scale.take()
 
 
 @pytest.mark.parametrize(
@@ -400,26 +469,90 @@ def test_a_tick_that_crashes_gives_its_lease_back(farm: Farm) -> None:
 
     farm.submit(1)
     with pytest.raises(Crash):
-        tick(
-            farm.orchestrator_id,
-            orchestrators=wiring.orchestrator_store(),
-            scheduler=farm.scheduler,
-            fleet=farm.fleet,
-            clock=wiring.now,
-            new_token=crash,
-        )
+        farm.run(new_token=crash)
     assert farm.tick()["grow_count"] == 1
 
 
-def test_an_orchestrator_in_trouble_leaves_the_others_alone(farm: Farm) -> None:
+def test_a_tick_that_crashes_hands_on_what_it_was_asked_for(farm: Farm) -> None:
+    asked: list[str] = []
+
+    def crash(_: TickReport) -> None:
+        assert farm.tick() == {"is_busy": True}
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        farm.run(follow_up=crash, ask_again=lambda: asked.append("scale"))
+    assert asked == ["scale"]
+
+
+def test_what_ended_is_settled_while_only_the_provider_is_down(farm: Farm) -> None:
+    def stages() -> list[Stage]:
+        return [each.stage for each in farm.scheduler.placements()]
+
+    farm.submit(1)
+    farm.tick()
+    until(lambda: stages() == [Stage.ENDED])
+    farm.order_fault("compute", kind="calls", status=503)
+    assert len(farm.tick()["errors"]) == 1
+    assert Stage.ENDED not in stages()
+
+
+def test_machines_that_the_scheduler_does_not_use_leave_and_the_job_is_told(farm: Farm) -> None:
+    farm.submit(1, cores=500)
+    farm.run()
+    until(lambda: farm.up() == 1)
+    assert not farm.run(seconds=30).decisions
+    unused = farm.run(minutes=5)
+    (left,) = unused.decisions
+    assert len(left.drain) == 1
+    assert left.reason == "1 idle, the scheduler does not use them"
+    note = "1 instances are idle, the scheduler does not use them"
+    assert unused.reasons[SHAPE] == (WaitingFor.SCHEDULER, note)
+    gone = farm.run(minutes=5)
+    assert [len(each.retire) for each in gone.decisions] == [1]
+    until(lambda: farm.size() == 0)
+    assert not farm.run(minutes=5).decisions
+    tried = farm.run(minutes=8)
+    assert sum(len(each.grow) for each in tried.decisions) == 1
+
+
+def test_what_an_operator_changes_takes_effect_at_the_next_tick(farm: Farm) -> None:
+    farm.submit(1, works_s=PATIENCE_S)
+    farm.tick()
+    render = farm.fleet
+    farm.save(project="elsewhere")
+    assert farm.size() == 0
+    farm.tick()
+    assert farm.size() == 1
+    farm.fleet.retire(A, [each.name for each in farm.fleet.instances(A)])
+    farm.fleet.retire(B, [each.name for each in farm.fleet.instances(B)])
+    farm.save(scheduler_address=f"{farm.stack.url('nomad')}/")
+    assert farm.fleet is not render
+    farm.save()
+    assert farm.fleet is render
+
+
+def test_an_orchestrator_in_trouble_leaves_the_others_alone(
+    farm: Farm, caplog: pytest.LogCaptureFixture
+) -> None:
     other = Farm(farm.stack, farm.web)
     other.save(scheduler_address="http://127.0.0.1:1")
     strange = Farm(farm.stack, farm.web)
     strange.save(fleet="ec2-not-yet")
+    nameless = Farm(farm.stack, farm.web)
+    nameless.save(project="")  # the provider's library refuses it with an error of Python's own
     farm.submit(1)
-    answer = farm.web.post("/tick", headers={"X-Baton-Token": wiring.push_token()}).get_json()
+    headers = {"X-Baton-Token": wiring.push_token()}
+    with caplog.at_level(logging.ERROR, logger="baton"):
+        answer = farm.web.post("/tick", headers=headers).get_json()
+    logged = [json.loads(each.message) for each in caplog.records if each.name == "baton"]
+    (line,) = [each for each in logged if each["orchestrator_id"] == nameless.orchestrator_id]
+    assert line["severity"] == "ERROR"
+    assert line["reason"].startswith("ValueError: ")
+    assert answer[nameless.orchestrator_id]["errors"] == [line["reason"]]
     assert answer[other.orchestrator_id]["errors"]
     assert answer[strange.orchestrator_id]["errors"]
+    assert farm.web.post("/sweep", headers=headers).status_code == 200
     assert answer[farm.orchestrator_id]["grow_count"] == 1
     with pytest.raises(CloudError):
         other.scheduler.placements()

@@ -8,7 +8,6 @@ import hashlib
 import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -34,6 +33,7 @@ from shared.services.attempts import blob_name, spec_name
 from shared.services.audit import audit
 from shared.services.expand import payload_name
 from shared.services.submit import PAGES_PER_BLOCK
+from shared.services.sweep import sweep
 from tests.builders import a_job
 
 ROOT = Path(__file__).parents[2]
@@ -76,7 +76,8 @@ class Inbox:
 
     def take(self, account_id: str, *topics: str) -> list[tuple[str, Message]]:
         """Return what was published for an account on these topics, all when none is named, and forget it."""
-        self._pull()
+        for topic in topics or TOPICS:
+            self._pull(topic)
         wanted = [
             each
             for each in self.pending
@@ -85,27 +86,15 @@ class Inbox:
         self.pending = [each for each in self.pending if each not in wanted]
         return wanted
 
-    def _pull(self) -> None:
-        """Take all that is there: a mark, published last, says when that is."""
-        with ThreadPoolExecutor(len(TOPICS)) as pool:
-            for topic, messages in zip(TOPICS, pool.map(self._pull_topic, TOPICS), strict=True):
-                self.pending += [(topic, message) for message in messages]
-
-    def _pull_topic(self, topic: str) -> list[Message]:
-        mark = {"mark": uuid.uuid4().hex}
-        data = base64.b64encode(json.dumps(mark).encode()).decode()
-        name = f"projects/{PROJECT}/topics/{topic}"
-        self._call("POST", f"{name}:publish", {"messages": [{"data": data}]})
-        name = name.replace("/topics/", "/subscriptions/")
-        found: list[Message] = []
-        while mark not in found:
-            pulled = self._call("POST", f"{name}:pull", {"maxMessages": 1000})
-            received = pulled.get("receivedMessages", [])
+    def _pull(self, topic: str) -> None:
+        """Take what is there now: whoever published has been answered already."""
+        name = f"projects/{PROJECT}/subscriptions/{topic}"
+        wanted = {"maxMessages": 1000, "returnImmediately": True}
+        while received := self._call("POST", f"{name}:pull", wanted).get("receivedMessages"):
             ids = [each["ackId"] for each in received]
-            if ids:
-                self._call("POST", f"{name}:acknowledge", {"ackIds": ids})
-            found += [json.loads(base64.b64decode(each["message"]["data"])) for each in received]
-        return [message for message in found if "mark" not in message]
+            self._call("POST", f"{name}:acknowledge", {"ackIds": ids})
+            for each in received:
+                self.pending.append((topic, json.loads(base64.b64decode(each["message"]["data"]))))
 
     def _call(self, method: str, path: str, body: object) -> dict[str, Any]:
         url = f"{self.stack.url('pubsub')}/v1/{path}"
@@ -260,11 +249,12 @@ class Farm:
         ids = [f"{i:03}" for i in range(self.job(ref).task_count)]
         return self.ports.jobs.tasks(ref, ids)
 
-    def ledger(self, date: str = "") -> list[tuple[str, str, int]]:
-        """Return task and attempt, outcome and minutes of all entries of a day, today unless told otherwise."""
-        found = self.ports.jobs.ledger(self.account_id, date or wiring.now().date().isoformat())
+    def ledger(self) -> list[tuple[str, str, int]]:
+        """Return task and attempt, outcome and minutes of all entries."""
+        entries = wiring.firestore_client().collection(f"accounts/{self.account_id}/ledger")
+        found = [each.to_dict() or {} for each in entries.stream()]
         return sorted(
-            (f"{each.attempt.task_id}-{each.attempt.number}", each.outcome, each.billed_minutes)
+            ("-".join(each["attempt"].split("-")[-2:]), each["outcome"], each["billed_minutes"])
             for each in found
         )
 
@@ -310,6 +300,11 @@ class Farm:
             for topic, message in messages:
                 assert self.push(topic, **message) == 204, (topic, message)
 
+    def sweep(self, **after: float) -> int:
+        """Sweep, a minute from now unless told otherwise; returns how many active jobs there are."""
+        placements = {self.account_id: self.scheduler.placements()}
+        return sweep(placements, self.ports_in(**after or {"minutes": 1}))
+
     # The scheduler and its agents
 
     def placements(self) -> list[Placement]:
@@ -331,10 +326,11 @@ class Farm:
     def run(
         self, ref: JobRef, task_id: str = "000", number: int = 1, outcome: str = "success"
     ) -> Agent:
-        """Claim and finish an attempt."""
+        """Claim and finish an attempt, whose process then ends."""
         agent = self.agent(ref, task_id, number)
         for answer in (agent.claim(), agent.finish(outcome)):
             assert answer.status_code == 200, answer.text
+        self.scheduler.cancel(AttemptRef(*ref, task_id, number).attempt_id)
         return agent
 
     def join(self, name: str) -> None:

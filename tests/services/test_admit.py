@@ -1,11 +1,178 @@
-"""Who may start next, and that nobody waits without a reason."""
+"""Admission: who may start next within every limit, and that nobody waits without a reason."""
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import pytest
+
+from shared.errors import Unreachable
+from shared.models.farm import Node, Placement
+from shared.models.job import Sync, SyncState
+from shared.models.task import WaitingFor
+from shared.ports import Ports, SubmittedAttempt
+from shared.services.admit import PLACED_TOGETHER, admit
 from tests.services.farm import Farm
 
 
-def test_tasks_start(farm: Farm) -> None:
-    ref = farm.submit(3)
-    assert farm.placed(ref) == ["000-1", "001-1", "002-1"]
-    farm.run(ref)
-    farm.deliver()
+def test_no_more_attempts_start_than_the_account_may_run(farm: Farm) -> None:
+    farm.limit(2)
+    ref = farm.submit(5)
+    assert farm.placed(ref) == ["000-1", "001-1"]
+    job = farm.job(ref)
+    assert (job.waiting_for, job.waiting_note) == (
+        WaitingFor.LIMIT,
+        "the account runs 2 instances at most",
+    )
+    farm.push("settle", ref)
     assert farm.findings(ref) == []
+
+
+def test_no_more_attempts_start_than_the_job_may_run(farm: Farm) -> None:
+    narrow, wide = farm.submit(3, max_instances=1), farm.submit(3)
+    assert farm.placed(narrow) == ["000-1"]
+    assert len(farm.placed(wide)) == 3
+    assert farm.job(narrow).waiting_note == "the job runs 1 instances at most"
+
+
+def test_an_account_that_may_run_nothing_starts_nothing(farm: Farm) -> None:
+    farm.limit(0)
+    ref = farm.submit()
+    assert farm.placed(ref) == []
+    assert farm.job(ref).waiting_for is WaitingFor.LIMIT
+
+
+def test_the_higher_priority_starts_first_and_then_the_older_job(farm: Farm) -> None:
+    farm.limit(0)
+    old, new, urgent = farm.submit(2), farm.submit(2), farm.submit(2, priority=9)
+    farm.limit(5)
+    farm.push("admit")
+    assert [len(farm.placed(ref)) for ref in (urgent, old, new)] == [2, 2, 1]
+
+
+def test_the_end_of_an_attempt_calls_for_a_round_only_if_somebody_waits(farm: Farm) -> None:
+    farm.limit(2)
+    ref = farm.submit(4)
+    farm.published()
+    farm.run(ref, "000")
+    assert len(farm.published("admit")) == 1
+    farm.push("admit")
+    assert farm.placed(ref) == ["001-1", "002-1"]
+    farm.run(ref, "001")
+    farm.push("admit")
+    assert farm.placed(ref) == ["002-1", "003-1"]
+    farm.published()
+    farm.run(ref, "002")
+    farm.run(ref, "003")
+    assert farm.published("admit") == []
+
+
+def test_an_attempt_that_is_tried_again_calls_for_a_round(farm: Farm) -> None:
+    ref = farm.submit(preempted_retries=1)
+    farm.published()
+    farm.run(ref, outcome="preempted")
+    assert len(farm.published("admit")) == 1
+
+
+def test_rounds_at_once_start_as_many_as_one(farm: Farm) -> None:
+    farm.limit(0)
+    first, second = farm.submit(30), farm.submit(30)
+    farm.limit(37)
+    with ThreadPoolExecutor(6) as pool:
+        assert set(pool.map(lambda _: farm.push("admit"), range(12))) == {204}
+    farm.deliver()
+    assert (len(farm.placed(first)), len(farm.placed(second))) == (30, 7)
+    for ref in (first, second):
+        farm.push("settle", ref)
+    assert farm.findings(first, second) == []
+
+
+def test_many_attempts_are_handed_over_in_parts(farm: Farm) -> None:
+    farm.limit(1000)
+    count = 2 * PLACED_TOGETHER + 20
+    ref = farm.submit(count)
+    assert len(farm.placed(ref)) == PLACED_TOGETHER
+    parts = [message for topic, message in farm.published() if topic == "place"]
+    assert sorted(len(each["attempts"]) for each in parts) == [20, PLACED_TOGETHER]
+    assert [each["page"] for each in parts if each["is_last"]] == [1]
+    for each in parts:
+        farm.push("place", **each)
+    assert len(farm.placed(ref)) == count
+
+
+def test_only_jobs_whose_inputs_are_ready_start(farm: Farm) -> None:
+    ref = farm.submit(sync=Sync(state=SyncState.SYNCING, total_count=1))
+    assert farm.placed(ref) == []
+
+
+def test_a_job_waits_until_a_zone_for_it_is_switched_on(farm: Farm) -> None:
+    farm.save_orchestrator(zones={"z-a": False})
+    ref = farm.submit()
+    job = farm.job(ref)
+    assert (job.waiting_for, job.orchestrator_id) == (WaitingFor.ZONE_OFF, "")
+    assert farm.placed(ref) == []
+    farm.save_orchestrator()
+    farm.push("admit")
+    assert farm.placed(ref) == ["000-1"]
+    assert farm.job(ref).orchestrator_id == farm.account_id
+
+
+def test_a_machine_type_that_nobody_offers_is_told(farm: Farm) -> None:
+    ref = farm.submit(instance_type="abacus")
+    job = farm.job(ref)
+    assert (job.waiting_for, job.waiting_note) == (
+        WaitingFor.ZONE_OFF,
+        "no orchestrator offers abacus",
+    )
+
+
+def test_a_job_that_has_ended_leaves_the_list(farm: Farm) -> None:
+    ref = farm.submit()
+    farm.run(ref)
+    farm.push("settle", ref)
+    farm.ports.admission.activate(ref)
+    farm.push("admit")
+    assert farm.ports.admission.active_job_ids(farm.account_id) == []
+
+
+@dataclass
+class Unplugged:
+    """A scheduler that goes away just when another round is asked for."""
+
+    account_id: str
+    ports: Ports
+
+    def submit(self, attempt: SubmittedAttempt) -> None:
+        admit(
+            self.account_id, self.ports
+        )  # somebody else; this round goes on, so they leave it to us
+        raise Unreachable(attempt.ref.attempt_id)
+
+    def cancel(self, attempt_id: str) -> None:
+        raise Unreachable(attempt_id)
+
+    def placements(self) -> list[Placement]:
+        raise Unreachable("placements")
+
+    def nodes(self) -> list[Node]:
+        raise Unreachable("nodes")
+
+    def set_eligible(self, node_id: str, is_eligible: bool) -> None:
+        raise Unreachable(node_id)
+
+    def forget(self, attempt_ids: Sequence[str]) -> None:
+        raise Unreachable(str(attempt_ids))
+
+
+def test_a_round_that_fails_leaves_the_next_one_free_even_if_somebody_asked_for_it(
+    farm: Farm,
+) -> None:
+    farm.limit(0)
+    ref = farm.submit(2)
+    farm.limit(1)
+    unplugged = Unplugged(farm.account_id, farm.ports)
+    with pytest.raises(Unreachable):
+        admit(farm.account_id, replace(farm.ports, schedulers=lambda _: unplugged))
+    farm.limit(2)
+    assert farm.push("admit") == 204
+    assert farm.placed(ref) == ["001-1"]

@@ -1,0 +1,170 @@
+"""The sweep finishes whatever stopped half way, and is harmless at any time."""
+
+from collections.abc import Callable
+
+from shared.models.job import Command, JobStatus, Sync, SyncState
+from shared.models.task import Outcome, TaskStatus
+from shared.services.control import carry_out, order
+from tests.services.farm import Farm, ago
+
+T = TaskStatus
+
+
+def test_missing_pages_are_written(farm: Farm) -> None:
+    farm.limit(1)
+    ref = farm.create(1101)
+    assert farm.expand(ref, first_page=0) == 204
+    farm.published()
+    assert farm.sweep() == 1
+    assert [message["first_page"] for _, message in farm.published("expand")] == [10]
+    farm.push("expand", ref, first_page=10, page_count=10)
+    assert len(farm.tasks(ref)) == 1101
+
+
+def test_what_was_placed_and_never_reached_the_scheduler_is_placed_again(farm: Farm) -> None:
+    ref = farm.submit(3)
+    farm.scheduler.forget([each.attempt_id for each in farm.placements()[:2]])
+    assert farm.placed(ref) == ["002-1"]
+    farm.sweep(seconds=10)
+    assert farm.placed(ref) == ["002-1"], "it may be on its way"
+    farm.sweep()
+    assert farm.placed(ref) == ["000-1", "001-1", "002-1"]
+    farm.deliver()
+    assert farm.findings(ref) == []
+
+
+def test_a_command_that_was_carried_out_half_is_carried_out(farm: Farm) -> None:
+    farm.limit(5)
+    ref = farm.submit(250)
+    running = farm.agent(ref, "002")
+    running.claim()
+    order(ref, Command.KILL, farm.ports)
+    carry_out(ref, 1, 1, farm.ports)
+    farm.published()
+    farm.sweep()
+    assert {task.status for task in farm.tasks(ref)} == {T.KILLED}
+    farm.sweep()
+    job = farm.job(ref)
+    assert (job.status, job.is_ended) == (JobStatus.KILLED, True)
+    assert farm.placed(ref) == []
+    assert farm.ledger() == [("002-1", "killed", 2)], "killed a minute from now"
+    assert farm.findings(ref) == []
+
+
+def test_a_retry_that_was_carried_out_half_is_carried_out(farm: Farm) -> None:
+    ref = farm.submit(2)
+    for task_id in ("000", "001"):
+        farm.run(ref, task_id, outcome="failed")
+    farm.deliver()
+    order(ref, Command.RETRY_FAILED, farm.ports)
+    farm.published()
+    farm.sweep()
+    farm.sweep()
+    assert farm.placed(ref) == ["000-2", "001-2"]
+    assert farm.findings(ref) == []
+
+
+def test_a_sync_that_never_ran_is_asked_for(farm: Farm) -> None:
+    pending = Sync(state=SyncState.PENDING, total_count=1)
+    ref = farm.submit(inputs={"/scene.ma": b"scene"}, sync=pending)
+    farm.published()
+    farm.sweep()
+    farm.deliver()
+    assert farm.job(ref).sync.state is SyncState.DONE
+    assert farm.placed(ref) == ["000-1"]
+
+
+def test_a_sum_that_was_never_drawn_is_drawn(farm: Farm) -> None:
+    ref = farm.submit(2)
+    for task_id in ("000", "001"):
+        farm.run(ref, task_id)
+    farm.published()
+    farm.sweep()
+    assert farm.job(ref).status is JobStatus.SUCCESS
+    assert farm.sweep() == 0
+
+
+def test_scouts_whose_success_nobody_heard_of_let_the_others_go(farm: Farm) -> None:
+    ref = farm.submit(3, scouts=[0])
+    farm.run(ref)
+    farm.published()
+    farm.sweep()
+    farm.deliver()
+    assert farm.placed(ref) == ["001-1", "002-1"]
+
+
+def test_a_round_of_admission_that_was_killed_is_made_up_for(farm: Farm) -> None:
+    farm.limit(0)
+    ref = farm.submit(2)
+    farm.limit(2)
+    assert farm.ports.admission.begin(farm.account_id, ago(0)) is not None  # and never finished
+    farm.push("admit")
+    assert farm.placed(ref) == []
+    farm.sweep(seconds=61)
+    assert farm.placed(ref) == ["000-1", "001-1"]
+
+
+def test_what_a_kill_could_not_take_from_the_scheduler_is_taken(farm: Farm) -> None:
+    ref = farm.submit(3)
+    farm.deliver()
+    order(ref, Command.KILL, farm.ports)
+    farm.fail_scheduler(method="DELETE", calls=3)
+    assert farm.push("command", ref, first_page=0, page_count=10) == 503
+    assert len(farm.placed(ref)) == 3
+    farm.published()
+    farm.sweep()
+    assert farm.placed(ref) == []
+    assert farm.job(ref).is_ended
+
+
+def test_what_runs_and_nobody_has_heard_of_for_long_is_lost(farm: Farm) -> None:
+    ref = farm.submit(2)
+    for task_id in ("000", "001"):
+        farm.agent(ref, task_id).claim()
+    farm.scheduler.forget([each.attempt_id for each in farm.placements()])
+    farm.backdate(ref, task_id="000", started=3600, alive=1200)
+    farm.backdate(ref, task_id="001", started=3600, alive=60)
+    farm.sweep()
+    assert farm.task(ref, "001").status is T.RUNNING
+    (lost,) = farm.task(ref, "000").attempts
+    assert lost.outcome is Outcome.LOST
+    assert farm.ledger() == [("000-1", "lost", 40)]
+    farm.deliver()
+    assert farm.placed(ref) == ["000-2"]
+    assert farm.findings(ref) == []
+
+
+def test_a_young_job_is_left_alone(farm: Farm) -> None:
+    ref = farm.create(2)
+    farm.sweep(seconds=10)
+    assert farm.published() == []
+    farm.sweep(seconds=40)
+    assert [topic for topic, _ in farm.published("expand")] == ["expand"]
+    assert farm.job(ref).counts == {}
+
+
+def test_a_farm_in_good_order_is_left_as_it_is(farm: Farm) -> None:
+    farm.limit(2)
+    ref = farm.submit(3)
+    farm.run(ref)
+    farm.agent(ref, "001").claim()
+    farm.deliver()
+    before = farm.state()
+    for _ in range(2):
+        farm.sweep()
+    assert farm.state() == before
+    assert farm.published() == []
+
+
+def test_trouble_of_one_account_leaves_the_others_alone(new_farm: Callable[[], Farm]) -> None:
+    broken = Farm(**vars(new_farm()) | {"account_id": "a-broken-one"})
+    gone = broken.create(2)
+    broken.save_orchestrator(scheduler_address="http://127.0.0.1:1")
+    assert broken.expand(gone) == 503
+    broken.push_data("admit", b'{"account_id": "a-nobody"}')
+    broken.ports.admission.activate(gone._replace(job_id="00099"))
+    farm = new_farm()
+    ref = farm.submit()
+    farm.run(ref)
+    farm.sweep()
+    assert farm.job(ref).status is JobStatus.SUCCESS
