@@ -16,7 +16,6 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-
 TRIES = 5
 
 

@@ -1,4 +1,4 @@
-"""Fields of open-ended content: counted before anything in them is looked at, and told of by their first faults only."""
+"""Fields of open-ended content: counted before anything in them is looked at, and only their first faults are told."""
 
 import re
 from collections.abc import Iterator, Mapping

@@ -223,10 +223,18 @@ class Farm:
 
     def agent_pids(self) -> list[int]:
         """Return the agents that render now: the parents of this stack's sandboxes."""
-        state = str(self.stack.state_path)
-        found = set()
-        for process in psutil.process_iter(["name", "cmdline", "ppid"]):
-            arguments = process.info["cmdline"] or []
-            if process.info["name"] == "bwrap" and any(state in each for each in arguments):
-                found.add(process.info["ppid"])
-        return sorted(found)
+        parents = {
+            process.info["ppid"]
+            for process in psutil.process_iter(["name", "ppid"])
+            if process.info["name"] == "bwrap"
+        }
+        return sorted(pid for pid in parents if self._is_ours(pid))
+
+    def _is_ours(self, pid: int) -> bool:
+        """Tell whether a process is an agent of this stack: those carry the stack's mark."""
+        try:
+            process = psutil.Process(pid)
+            is_agent = process.name() != "bwrap"
+            return is_agent and str(self.stack.state_path) in process.environ().values()
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            return False

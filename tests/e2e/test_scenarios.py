@@ -112,16 +112,17 @@ def test_an_agent_that_is_killed_is_an_attempt_that_is_tried_again(farm: Farm) -
 def test_a_preempted_instance_costs_an_attempt_and_no_frame(farm: Farm) -> None:
     ref = farm.submit([frame(n, 3) for n in range(1, 4)])
     farm.wait("all run", lambda: len(farm.running_instances(ref)) == 3)
-    farm.order_fault(kind="preempt", instance=farm.running_instances(ref)[0], notice_s=5)
+    farm.order_fault(kind="preempt", instance=farm.running_instances(ref)[0], notice_s=20)
     farm.wait_for_end(ref, "success")
-    assert sorted(each or "" for each in outcomes(farm, ref)) == ["preempted", *["success"] * 3]
+    found = sorted(each or "" for each in outcomes(farm, ref))
+    assert found == ["preempted", *["success"] * 3], farm.story(ref)
     assert farm.outputs(ref) == expected(3)
 
 
 def test_preempted_more_often_than_the_job_retries_is_preempted(farm: Farm) -> None:
     ref = farm.submit([frame(1, 5)], autoretry_policy={})
     farm.wait("it runs", lambda: farm.running_instances(ref))
-    farm.order_fault(kind="preempt", instance=farm.running_instances(ref)[0], notice_s=5)
+    farm.order_fault(kind="preempt", instance=farm.running_instances(ref)[0], notice_s=20)
     farm.wait_for_end(ref, "preempted")
 
 

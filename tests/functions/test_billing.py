@@ -11,13 +11,8 @@ from werkzeug.test import TestResponse
 
 from shared import wiring
 from shared.models.job import JobRef
-from tests.services.farm import (
-    PROJECT,
-    Farm,
-    farm_fixture,
-    new_farm_fixture,
-    rig_fixture,
-)
+from tests.services.farm import Farm, farm_fixture, new_farm_fixture
+from tests.services.rig import PROJECT, rig_fixture
 
 __all__ = ["farm_fixture", "new_farm_fixture", "rig_fixture"]
 
@@ -76,7 +71,7 @@ def test_a_malformed_message_is_logged_and_acknowledged(
 
 
 @pytest.mark.xfail(strict=True, reason="meter takes any text for a date")
-@pytest.mark.parametrize("date", ["", "yesterday", "2026-3-2", "2026/03/02", ".."])
+@pytest.mark.parametrize("date", ["", "yesterday", "2026-3-2", ".."])
 def test_a_date_that_is_none_is_acknowledged_and_stores_nothing(farm: Farm, date: str) -> None:
     before = farm.state()
     assert farm.push("meter", date=date) == 204

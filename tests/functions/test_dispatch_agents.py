@@ -1,90 +1,38 @@
-"""What agents call at the function `dispatch`: docs/protocol.md, call by call."""
+"""What agents call at the function `dispatch`: whose call it is, claims and heartbeats (docs/protocol.md)."""
 
-import json
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 import pytest
 import requests
-from werkzeug.test import TestResponse
 
 from shared import wiring
 from shared.models.account import Principal, Role
 from shared.models.job import AttemptRef, Command, JobRef, TaskRef
-from shared.models.task import Outcome, TaskStatus
-from shared.services.attempts import log_name, manifest_name, output_name
+from shared.models.task import TaskStatus
 from shared.services.control import order
-from tests.services.farm import (
-    INSTANCE,
-    ZONE,
-    Agent,
-    Farm,
-    Rig,
-    ago,
-    farm_fixture,
-    md5_of,
-    new_farm_fixture,
-    rig_fixture,
+from tests.services.agent import INSTANCE, ZONE, Agent
+from tests.services.calls import (
+    BODIES,
+    agent_fixture,
+    code_of,
+    ok,
+    ref_fixture,
+    stranger_fixture,
 )
+from tests.services.farm import Farm, ago, farm_fixture, md5_of, new_farm_fixture
+from tests.services.rig import rig_fixture
 
-__all__ = ["farm_fixture", "new_farm_fixture", "rig_fixture"]
+__all__ = [
+    "farm_fixture",
+    "new_farm_fixture",
+    "rig_fixture",
+    "ref_fixture",
+    "agent_fixture",
+    "stranger_fixture",
+]
 
 T = TaskStatus
-FRAME = b"a frame"
-MD5 = md5_of(FRAME)
-OUTPUT = {"relative_path": "beauty/f.0001.exr", "md5": MD5, "size": len(FRAME)}
-
-# A good body of each call, besides `claim`.
-BODIES: dict[str, dict[str, Any]] = {
-    "claim": {"instance": INSTANCE, "zone": ZONE},
-    "inputs": {"md5s": [MD5]},
-    "heartbeat": {"phase": "rendering", "memory_peak_mib": 100},
-    "logs": {"first_line": 0, "lines": ["one"]},
-    "outputs": {"files": [OUTPUT]},
-    "finish": {
-        "outcome": "success",
-        "exit_code": 0,
-        "reason": "",
-        "memory_peak_mib": 100,
-        "outputs": [OUTPUT],
-    },
-}
-
-
-@pytest.fixture
-def ref(farm: Farm) -> JobRef:
-    """A job of two tasks, whose first attempts are at the scheduler."""
-    return farm.submit(2)
-
-
-@pytest.fixture
-def agent(farm: Farm, ref: JobRef) -> Agent:
-    """The agent that claimed the first task."""
-    made = farm.agent(ref)
-    assert made.claim().status_code == 200
-    return made
-
-
-@pytest.fixture
-def stranger(rig: Rig) -> Agent:
-    """An agent with a good token of a job that is not there: what is wrong with a body is told first."""
-    attempt = AttemptRef("nobody", "00001", "000", 1)
-    token = wiring.tokens().issue_attempt(attempt, wiring.now())
-    return Agent(web=rig.apps["dispatch"].test_client(), token=token)
-
-
-def code_of(answer: TestResponse) -> tuple[int, str]:
-    """Return an error's status and name."""
-    assert answer.json is not None
-    return answer.status_code, answer.json["error"]["code"]
-
-
-def ok(answer: TestResponse) -> dict[str, Any]:
-    """Return what a good answer says."""
-    assert answer.status_code == 200, answer.text
-    found: dict[str, Any] = answer.json
-    return found
 
 
 # Whose call it is
@@ -148,113 +96,6 @@ def test_urls_lead_to_the_files_of_the_own_account_only(new_farm: Callable[[], F
 def test_a_token_of_a_job_that_does_not_exist_is_refused(stranger: Agent) -> None:
     for call in ("claim", "heartbeat", "logs", "outputs", "finish"):
         assert stranger.call(call, **BODIES[call]).status_code == 404
-
-
-# What a body may hold
-
-WRONG: list[tuple[str, str, Any]] = [
-    *[(call, "claim", wrong) for call in BODIES for wrong in (None, 7, "x" * 15, "x" * 65)],
-    *[("claim", name, wrong) for name in ("instance", "zone") for wrong in (None, 7, ["i"])],
-    *[("inputs", "md5s", wrong) for wrong in (None, "x", {MD5: 1}, [1], [None])],
-    *[("heartbeat", "memory_peak_mib", wrong) for wrong in (-1, 1.5, "100", True)],
-    *[("logs", "first_line", wrong) for wrong in (-1, 1.5, "0", False)],
-    *[("logs", "lines", wrong) for wrong in (None, "one", [1], [["one"]])],
-    *[("outputs", "files", wrong) for wrong in (None, "f", [1], {"f": 1})],
-    *[("finish", "outputs", wrong) for wrong in (None, "f", [1], {"f": 1})],
-    *[("finish", "outcome", wrong) for wrong in (None, "", "lost", "done", 7, ["success"], {})],
-    *[("finish", "exit_code", wrong) for wrong in ("0", 1.5, True)],
-    *[("finish", "reason", wrong) for wrong in (None, 7)],
-    *[("finish", "memory_peak_mib", wrong) for wrong in (-1, "1", 1e30)],
-]
-
-
-@pytest.mark.parametrize(("call", "name", "wrong"), WRONG, ids=str)
-def test_a_field_that_is_wrong_is_refused_by_its_name(
-    stranger: Agent, call: str, name: str, wrong: object
-) -> None:
-    answer = stranger.send(call, {"claim": stranger.claim_id} | BODIES[call] | {name: wrong})
-    assert answer.status_code == 422, answer.text
-    assert answer.json is not None
-    assert list(answer.json["error"]["fields"]) == [name]
-
-
-@pytest.mark.xfail(
-    strict=True,
-    reason="no upper bound: what Firestore cannot hold is a crash, 500, and the agent tries again",
-)
-@pytest.mark.parametrize(
-    ("call", "name"),
-    [("heartbeat", "memory_peak_mib"), ("logs", "first_line"), ("finish", "exit_code")],
-)
-def test_a_number_that_no_document_can_hold_is_refused(
-    farm: Farm, ref: JobRef, agent: Agent, call: str, name: str
-) -> None:
-    farm.backdate(ref, started=90, alive=90)  # so that the heartbeat is noted
-    answer = agent.call(call, **BODIES[call] | {name: 2**63})
-    assert answer.status_code == 422, answer.text
-
-
-@pytest.mark.parametrize("call", ["outputs", "finish"])
-@pytest.mark.parametrize(
-    ("name", "wrong"),
-    [
-        ("relative_path", None),
-        ("relative_path", 7),
-        ("md5", None),
-        ("md5", "0" * 32),
-        ("md5", "not base64!"),
-        ("size", -1),
-        ("size", "7"),
-    ],
-)
-def test_a_file_that_is_described_wrongly_is_refused_by_the_name_of_its_field(
-    stranger: Agent, call: str, name: str, wrong: object
-) -> None:
-    listed = "files" if call == "outputs" else "outputs"
-    answer = stranger.call(call, **BODIES[call] | {listed: [OUTPUT | {name: wrong}]})
-    assert answer.status_code == 422, answer.text
-    assert answer.json is not None
-    assert list(answer.json["error"]["fields"]) == [name]
-
-
-def test_an_md5_that_is_none_is_refused(stranger: Agent) -> None:
-    for wrong in ("", "0" * 32, "?", "..", f"../{MD5}"):
-        answer = stranger.call("inputs", md5s=[MD5, wrong])
-        assert answer.status_code == 422
-        assert answer.json is not None
-        assert list(answer.json["error"]["fields"]) == ["md5"]
-
-
-@pytest.mark.parametrize("body", [b"", b"no json", b"[]", b'"text"', b"null"])
-def test_a_body_that_is_no_json_object_is_refused(stranger: Agent, body: bytes) -> None:
-    headers = {"Authorization": f"Bearer {stranger.token}"}
-    for call in BODIES:
-        answer = stranger.web.post(f"/agent/v1/{call}", headers=headers, data=body)
-        assert code_of(answer) == (422, "InvalidRequest")
-
-
-@pytest.mark.parametrize(
-    ("call", "name", "item", "most"),
-    [
-        ("inputs", "md5s", MD5, 500),
-        ("logs", "lines", "line", 500),
-        ("outputs", "files", OUTPUT, 500),
-        ("finish", "outputs", OUTPUT, 100_000),
-    ],
-)
-def test_a_list_that_is_too_long_is_refused(
-    stranger: Agent, call: str, name: str, item: object, most: int
-) -> None:
-    answer = stranger.call(call, **BODIES[call] | {name: [item] * (most + 1)})
-    assert code_of(answer) == (413, "TooLarge")
-
-
-def test_a_list_may_have_500_entries(agent: Agent) -> None:
-    files = [OUTPUT | {"relative_path": f"f.{i:04}.exr"} for i in range(500)]
-    ok(agent.call("inputs", md5s=[md5_of(b"%d" % i) for i in range(500)]))
-    ok(agent.call("logs", first_line=0, lines=["line"] * 500))
-    assert len(ok(agent.call("outputs", files=files))["urls"]) == 500
-    ok(agent.finish(outputs=files))
 
 
 # Claim
@@ -394,239 +235,6 @@ def test_an_agent_hears_whether_somebody_watches(farm: Farm, ref: JobRef, agent:
     assert ok(agent.heartbeat())["is_watched"] is True
     farm.ports.jobs.watch(task, ago(1))
     assert ok(agent.heartbeat())["is_watched"] is False
-
-
-# Logs
-
-
-def test_lines_of_a_log_are_kept_and_replaced(farm: Farm, ref: JobRef, agent: Agent) -> None:
-    attempt = AttemptRef(*ref, "000", 1)
-    ok(agent.call("logs", first_line=2, lines=["three"]))
-    ok(agent.call("logs", first_line=0, lines=["one", "zwö"]))
-    assert farm.ports.jobs.log_lines(attempt) == ["one", "zwö", "three"]
-    ok(agent.call("logs", first_line=0, lines=["one", "two"]))
-    assert farm.ports.jobs.log_lines(attempt) == ["one", "two", "three"]
-
-
-@pytest.mark.xfail(
-    strict=True,
-    reason="one document takes all lines of a call; over 1 MiB Firestore refuses, 500, and the agent tries again",
-)
-def test_as_many_of_the_longest_lines_as_an_agent_sends_are_kept(
-    farm: Farm, ref: JobRef, agent: Agent
-) -> None:
-    lines = ["x" * 4000] * 500
-    ok(agent.call("logs", first_line=0, lines=lines))
-    assert farm.ports.jobs.log_lines(AttemptRef(*ref, "000", 1)) == lines
-
-
-# Outputs
-
-
-def test_a_signed_url_takes_the_announced_bytes_and_no_others(
-    farm: Farm, ref: JobRef, agent: Agent
-) -> None:
-    url = ok(agent.call("outputs", files=[OUTPUT]))["urls"][OUTPUT["relative_path"]]
-    name = output_name(AttemptRef(*ref, "000", 1), "beauty/f.0001.exr")
-    for content, headers in (
-        (b"other bytes", {"Content-MD5": MD5}),
-        (b"other bytes", {"Content-MD5": md5_of(b"other bytes")}),
-        (FRAME, {}),
-    ):
-        refused = requests.put(url, data=content, headers=headers, timeout=10)
-        assert 400 <= refused.status_code < 500
-        assert farm.ports.blobs.stat([name]) == {}
-    assert requests.put(url, data=FRAME, headers={"Content-MD5": MD5}, timeout=10).ok
-    assert farm.ports.blobs.read(name) == FRAME
-
-
-def test_the_log_needs_no_md5_and_no_files(farm: Farm, ref: JobRef, agent: Agent) -> None:
-    answer = ok(agent.call("outputs", files=[]))
-    assert answer["urls"] == {}
-    assert requests.put(answer["log_url"], data=b"lines", timeout=10).ok
-    assert farm.ports.blobs.read(log_name(AttemptRef(*ref, "000", 1))) == b"lines"
-
-
-def test_every_attempt_has_its_own_place_for_its_files(
-    farm: Farm, ref: JobRef, agent: Agent
-) -> None:
-    first = ok(agent.call("outputs", files=[OUTPUT]))["urls"][OUTPUT["relative_path"]]
-    ok(agent.finish("preempted"))
-    order(ref, Command.RETRY_PREEMPTED, farm.ports)
-    farm.deliver()
-    again = farm.agent(ref, number=2)
-    ok(again.claim())
-    second = ok(again.call("outputs", files=[OUTPUT]))["urls"][OUTPUT["relative_path"]]
-    assert first.partition("?")[0] != second.partition("?")[0]
-    assert code_of(agent.call("outputs", files=[OUTPUT])) == (409, "StaleAttempt")
-
-
-@pytest.mark.parametrize("call", ["outputs", "finish"])
-@pytest.mark.parametrize(
-    "path",
-    ["", ".", "..", "../f.exr", "a/../../f.exr", "a/./f.exr", "/f.exr", "a//f.exr", "a/", "a\0b"],
-)
-def test_a_path_that_leaves_the_output_folder_is_refused(
-    stranger: Agent, call: str, path: str
-) -> None:
-    listed = "files" if call == "outputs" else "outputs"
-    answer = stranger.call(call, **BODIES[call] | {listed: [OUTPUT | {"relative_path": path}]})
-    assert answer.status_code == 422, answer.text
-    assert answer.json is not None
-    assert list(answer.json["error"]["fields"]) == ["relative_path"]
-
-
-@pytest.mark.parametrize(
-    "path",
-    ["..\\..\\f.exr", "a\\..\\..\\f.exr", "C:\\f.exr", "C:/f.exr", "\\f.exr", "a\nb.exr", "a\x7f"],
-)
-def test_a_path_that_leaves_the_folder_on_the_artists_windows_is_refused(
-    stranger: Agent, path: str
-) -> None:
-    answer = stranger.call("outputs", files=[OUTPUT | {"relative_path": path}])
-    assert answer.status_code == 422, answer.text
-
-
-@pytest.mark.parametrize("path", ["f.exr", "a/b/c/f 0001.exr", "..f", "a..b/ü#?%2e.exr"])
-def test_any_other_path_is_taken_as_it_is(farm: Farm, ref: JobRef, agent: Agent, path: str) -> None:
-    urls = ok(agent.call("outputs", files=[OUTPUT | {"relative_path": path}]))["urls"]
-    assert requests.put(urls[path], data=FRAME, headers={"Content-MD5": MD5}, timeout=10).ok
-    assert farm.ports.blobs.read(output_name(AttemptRef(*ref, "000", 1), path)) == FRAME
-
-
-# Finish
-
-
-def test_finish_stores_the_manifest_and_bills_the_attempt(
-    farm: Farm, ref: JobRef, agent: Agent
-) -> None:
-    farm.backdate(ref, started=130, alive=10)
-    said = {"exit_code": 0, "memory_peak_mib": 777, "outputs": [OUTPUT]}
-    assert ok(agent.finish("success", **said)) == {"status": "success"}
-    manifest = farm.ports.blobs.read(manifest_name(AttemptRef(*ref, "000", 1)))
-    assert json.loads(manifest) == [OUTPUT]
-    (attempt,) = farm.task(ref).attempts
-    assert (attempt.outcome, attempt.exit_code) == (Outcome.SUCCESS, 0)
-    assert (attempt.output_count, attempt.output_bytes) == (1, len(FRAME))
-    assert (attempt.memory_peak_mib, attempt.billed_minutes) == (777, 3)
-    assert farm.ledger() == [("000-1", "success", 3)]
-    farm.deliver()
-    assert farm.findings(ref) == []
-
-
-@pytest.mark.parametrize(
-    ("outcome", "status"),
-    [
-        ("success", "success"),
-        ("failed", "failed"),
-        ("out_of_memory", "failed"),
-        ("preempted", "preempted"),
-    ],
-)
-def test_every_outcome_has_its_status_and_a_repeat_changes_nothing(
-    farm: Farm, ref: JobRef, agent: Agent, outcome: str, status: str
-) -> None:
-    said = {"exit_code": None, "reason": "x" * 3000}
-    assert ok(agent.finish(outcome, **said)) == {"status": status}
-    assert len(farm.task(ref).attempts[0].reason) == 2000
-    before = farm.state()
-    for again in (outcome, "success", "failed"):
-        assert ok(agent.finish(again, **said)) == {"status": status}
-    assert farm.state() == before
-    assert farm.ledger() == [("000-1", outcome, 1)]
-
-
-def test_an_agent_that_somebody_else_stopped_is_lost_and_tried_again(
-    farm: Farm, ref: JobRef, agent: Agent
-) -> None:
-    """`killed` is the outcome of an order; a machine that is told to stop kills what no one here gave up."""
-    assert ok(agent.finish("killed")) == {"status": "pending"}
-    assert farm.ledger() == [("000-1", "lost", 1)]
-
-
-def test_the_finish_of_a_stale_attempt_changes_nothing(farm: Farm) -> None:
-    ref = farm.submit(preempted_retries=1)
-    first = farm.run(ref, outcome="preempted")
-    farm.deliver()
-    second = farm.agent(ref, number=2)
-    ok(second.claim())
-    before = farm.state()
-    assert code_of(first.heartbeat()) == (409, "StaleAttempt")
-    assert ok(first.finish("success", outputs=[OUTPUT])) == {"status": "running"}
-    assert farm.state() == before
-    assert code_of(farm.agent(ref, number=2).finish("failed")) == (409, "StaleAttempt")
-    assert code_of(farm.agent(ref, number=3).finish("failed")) == (409, "StaleAttempt")
-    assert farm.state() == before
-    assert farm.ledger() == [("000-1", "preempted", 1)]
-
-
-def test_what_was_not_the_attempts_own_last_word_leaves_its_manifest_alone(
-    farm: Farm, ref: JobRef, agent: Agent
-) -> None:
-    name = manifest_name(AttemptRef(*ref, "000", 1))
-    ok(agent.finish("success", outputs=[OUTPUT]))
-    other = OUTPUT | {"relative_path": "other.exr"}
-    assert agent.another_process().finish("success", outputs=[other]).status_code == 409
-    assert json.loads(farm.ports.blobs.read(name)) == [OUTPUT]
-    ok(agent.finish("success", outputs=[other]))
-    assert json.loads(farm.ports.blobs.read(name)) == [OUTPUT]
-
-
-def test_what_was_killed_stays_killed_whatever_its_agent_says_later(
-    farm: Farm, ref: JobRef, agent: Agent
-) -> None:
-    order(ref, Command.KILL, farm.ports)
-    farm.deliver()
-    before = farm.state()
-    assert ok(agent.finish("success", outputs=[OUTPUT])) == {"status": "killed"}
-    assert farm.state() == before
-    assert farm.ledger() == [("000-1", "killed", 1)]
-
-
-def test_a_success_that_was_told_before_the_kill_reached_the_task_counts(
-    farm: Farm, ref: JobRef, agent: Agent
-) -> None:
-    order(ref, Command.KILL, farm.ports)
-    assert ok(agent.finish("success", outputs=[OUTPUT])) == {"status": "success"}
-    farm.deliver()
-    assert [task.status for task in farm.tasks(ref)] == [T.SUCCESS, T.KILLED]
-    assert farm.findings(ref) == []
-
-
-def test_a_failure_while_the_job_is_being_killed_is_a_kill(
-    farm: Farm, ref: JobRef, agent: Agent
-) -> None:
-    order(ref, Command.KILL, farm.ports)
-    assert ok(agent.finish("preempted")) == {"status": "killed"}
-
-
-def test_a_preempted_attempt_is_tried_again_as_often_as_the_job_says(farm: Farm) -> None:
-    ref = farm.submit(preempted_retries=1)
-    assert ok_status(farm, ref, 1, "preempted") == "pending"
-    farm.deliver()
-    assert farm.placed(ref) == ["000-1", "000-2"]
-    assert ok_status(farm, ref, 2, "preempted") == "preempted"
-    assert farm.ledger() == [("000-1", "preempted", 1), ("000-2", "preempted", 1)]
-
-
-def ok_status(farm: Farm, ref: JobRef, number: int, outcome: str) -> object:
-    agent = farm.agent(ref, number=number)
-    ok(agent.claim())
-    return ok(agent.finish(outcome))["status"]
-
-
-def test_a_machine_that_is_about_to_go_gets_no_more_work(farm: Farm, agent: Agent) -> None:
-    farm.join(INSTANCE)
-    ok(agent.finish("preempted"))
-    (node,) = farm.scheduler.nodes()
-    assert (node.name, node.is_eligible) == (INSTANCE, False)
-
-
-def test_a_scheduler_that_does_not_answer_keeps_no_preempted_attempt_from_its_end(
-    farm: Farm, agent: Agent
-) -> None:
-    farm.fail_scheduler(method="GET", path="^/v1/nodes")
-    assert ok(agent.finish("preempted"))["status"] == "preempted"
 
 
 # What the scheduler was told

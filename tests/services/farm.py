@@ -1,4 +1,4 @@
-"""A farm for tests of dispatch and billing: real emulators, shared by the whole run, and an account for each test.
+"""A farm for tests of dispatch and billing: an account, its orchestrator, and all that can be done to them.
 
 The test plays Pub/Sub's pushes, the agents and the clock; nothing comes by itself.
 """
@@ -8,21 +8,15 @@ import hashlib
 import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-import functions_framework
 import pytest
 import requests
 from flask import Flask
-from flask.testing import FlaskClient
-from werkzeug.test import TestResponse
 
-from deploy.functions import load_functions
-from emulators.up.client import Stack, stack
+from emulators.up.client import Stack
 from shared import wiring
 from shared.models.account import Account
 from shared.models.farm import Orchestrator, Placement
@@ -35,103 +29,8 @@ from shared.services.expand import payload_name
 from shared.services.submit import PAGES_PER_BLOCK
 from shared.services.sweep import sweep
 from tests.builders import a_job
-
-ROOT = Path(__file__).parents[2]
-TOPICS = {topic.name: function.name for function in load_functions() for topic in function.topics}
-# Of the stack's own project every message is pushed to functions that do not run here.
-PROJECT = "played-by-tests"
-INSTANCE = "instance-1"
-ZONE = "z-a"
-
-Message = dict[str, Any]
-
-_STACK = pytest.StashKey[Stack]()
-
-
-def shared_stack(config: pytest.Config) -> Stack:
-    """Return the stack of this run; the first to ask starts it."""
-    if _STACK not in config.stash:
-        exits = ExitStack()
-        config.add_cleanup(exits.close)
-        needed = ("firestore", "pubsub", "storage", "nomad")
-        config.stash[_STACK] = exits.enter_context(stack(only=needed))
-        inbox = Inbox(config.stash[_STACK])
-        for topic in TOPICS:
-            inbox.create(topic)
-    return config.stash[_STACK]
-
-
-@dataclass
-class Inbox:
-    """What was published: one subscription a topic."""
-
-    stack: Stack
-    pending: list[tuple[str, Message]] = field(default_factory=list)
-    session: requests.Session = field(default_factory=requests.Session)
-
-    def create(self, topic: str) -> None:
-        name = f"projects/{PROJECT}/topics/{topic}"
-        self._call("PUT", name, {})
-        self._call("PUT", name.replace("/topics/", "/subscriptions/"), {"topic": name})
-
-    def take(self, account_id: str, *topics: str) -> list[tuple[str, Message]]:
-        """Return what was published for an account on these topics, all when none is named, and forget it."""
-        for topic in topics or TOPICS:
-            self._pull(topic)
-        wanted = [
-            each
-            for each in self.pending
-            if each[1].get("account_id") == account_id and each[0] in (topics or TOPICS)
-        ]
-        self.pending = [each for each in self.pending if each not in wanted]
-        return wanted
-
-    def _pull(self, topic: str) -> None:
-        """Take what is there now: whoever published has been answered already."""
-        name = f"projects/{PROJECT}/subscriptions/{topic}"
-        wanted = {"maxMessages": 1000, "returnImmediately": True}
-        while received := self._call("POST", f"{name}:pull", wanted).get("receivedMessages"):
-            ids = [each["ackId"] for each in received]
-            self._call("POST", f"{name}:acknowledge", {"ackIds": ids})
-            for each in received:
-                self.pending.append((topic, json.loads(base64.b64decode(each["message"]["data"]))))
-
-    def _call(self, method: str, path: str, body: object) -> dict[str, Any]:
-        url = f"{self.stack.url('pubsub')}/v1/{path}"
-        answer = self.session.request(method, url, json=body, timeout=30)
-        answer.raise_for_status()
-        found: dict[str, Any] = answer.json()
-        return found
-
-
-@dataclass(kw_only=True)
-class Agent:
-    """One process with the token of an attempt."""
-
-    web: FlaskClient
-    token: str
-    claim_id: str = field(default_factory=lambda: uuid.uuid4().hex)
-
-    def call(self, name: str, **body: Any) -> TestResponse:
-        return self.send(name, {"claim": self.claim_id} | body)
-
-    def send(self, name: str, body: object) -> TestResponse:
-        headers = {"Authorization": f"Bearer {self.token}"}
-        return self.web.post(f"/agent/v1/{name}", headers=headers, data=json.dumps(body))
-
-    def claim(self) -> TestResponse:
-        return self.call("claim", instance=INSTANCE, zone=ZONE)
-
-    def heartbeat(self, memory_peak_mib: int = 0) -> TestResponse:
-        return self.call("heartbeat", phase="rendering", memory_peak_mib=memory_peak_mib)
-
-    def finish(self, outcome: str = "success", **said: Any) -> TestResponse:
-        body = {"outcome": outcome, "exit_code": 0, "reason": "", "memory_peak_mib": 0}
-        return self.call("finish", **(body | {"outputs": []} | said))
-
-    def another_process(self) -> "Agent":
-        """Return an agent that was started with the same token."""
-        return Agent(web=self.web, token=self.token)
+from tests.services.agent import ZONE, Agent
+from tests.services.rig import PROJECT, TOPICS, Inbox, Message, Rig
 
 
 @dataclass(kw_only=True)
@@ -371,11 +270,29 @@ class Farm:
         answer.raise_for_status()
         return answer.json()
 
-    def state(self) -> dict[str, Any]:
-        """Return every document of the account but for the times at which things were looked at."""
-        found: dict[str, Any] = {}
+    # All of it
+
+    def documents(self) -> dict[str, dict[str, Any]]:
+        """Return every document of the account, by path."""
         account = wiring.firestore_client().document("accounts", self.account_id)
+        found = {account.path: account.get().to_dict() or {}}
         _read_below(account, found)
+        return found
+
+    def restore(self, documents: Mapping[str, dict[str, Any]]) -> None:
+        """Put documents back as they were."""
+        client = wiring.firestore_client()
+        batch = client.batch()
+        for path, fields in documents.items():
+            batch.set(client.document(path), fields)
+        batch.commit()
+
+    def state(self) -> dict[str, Any]:
+        """Return what matters of the account and its attempts at the scheduler: not when it was looked at."""
+        found: dict[str, Any] = {
+            path: {name: value for name, value in fields.items() if name not in _TIMES_OF_LOOKING}
+            for path, fields in self.documents().items()
+        }
         return found | {"placed": [each.attempt_id for each in self.placements()]}
 
 
@@ -391,13 +308,10 @@ def _blocks(lines: Sequence[str]) -> tuple[Block, ...]:
 _TIMES_OF_LOOKING = ("settled_at", "metered_at", "lease_id", "lease_until")
 
 
-def _read_below(document: Any, found: dict[str, Any]) -> None:
+def _read_below(document: Any, found: dict[str, dict[str, Any]]) -> None:
     for collection in document.collections():
         for each in collection.stream():
-            fields = each.to_dict()
-            found[each.reference.path] = {
-                name: value for name, value in fields.items() if name not in _TIMES_OF_LOOKING
-            }
+            found[each.reference.path] = each.to_dict()
             _read_below(each.reference, found)
 
 
@@ -409,44 +323,6 @@ def md5_of(content: bytes) -> str:
 def ago(seconds: float) -> datetime:
     """Return the moment that was so many seconds ago."""
     return wiring.now() - timedelta(seconds=seconds)
-
-
-def _forget_adapters() -> None:
-    for each in vars(wiring).values():
-        if hasattr(each, "cache_clear"):
-            each.cache_clear()
-
-
-@dataclass(frozen=True)
-class Rig:
-    """What all farms of a module share."""
-
-    stack: Stack
-    apps: Mapping[str, Flask]
-    inbox: Inbox
-
-    def clear(self) -> None:
-        """Forget every document, everything at the scheduler, and every fault that was ordered."""
-        documents = f"projects/{PROJECT}/databases/(default)/documents"
-        host = self.stack.env["FIRESTORE_EMULATOR_HOST"]
-        requests.delete(f"http://{host}/emulator/v1/{documents}", timeout=30).raise_for_status()
-        nomad = self.stack.url("nomad")
-        requests.delete(f"{nomad}/faults", timeout=10).raise_for_status()
-        requests.post(f"{nomad}/reset", timeout=10).raise_for_status()
-
-
-@pytest.fixture(scope="module", name="rig")
-def rig_fixture(request: pytest.FixtureRequest) -> Iterator[Rig]:
-    """The functions `dispatch` and `billing`, wired to the stack of this run while a module's tests run."""
-    running = shared_stack(request.config)
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (running.env | {"GOOGLE_CLOUD_PROJECT": PROJECT}).items():
-            patch.setenv(name, value)
-        _forget_adapters()
-        create_app: Any = functions_framework.create_app
-        apps = {name: create_app(name, str(ROOT / "main.py")) for name in ("dispatch", "billing")}
-        yield Rig(running, apps, Inbox(running))
-    _forget_adapters()
 
 
 @pytest.fixture(name="new_farm")

@@ -6,7 +6,8 @@ from shared.models.farm import Placement, Shape, Stage
 from shared.models.job import AttemptRef, JobRef
 from shared.models.task import Outcome, TaskStatus
 from shared.services.reconcile import reconcile
-from tests.services.farm import INSTANCE, Farm
+from tests.services.agent import INSTANCE
+from tests.services.farm import Farm
 
 T = TaskStatus
 

@@ -108,9 +108,9 @@ def test_what_a_kill_could_not_take_from_the_scheduler_is_taken(farm: Farm) -> N
     ref = farm.submit(3)
     farm.deliver()
     order(ref, Command.KILL, farm.ports)
-    farm.fail_scheduler(method="DELETE", calls=3)
+    farm.fail_scheduler(method="DELETE")
     assert farm.push("command", ref, first_page=0, page_count=10) == 503
-    assert len(farm.placed(ref)) == 3
+    assert farm.placed(ref) != []
     farm.published()
     farm.sweep()
     assert farm.placed(ref) == []
@@ -122,7 +122,7 @@ def test_what_runs_and_nobody_has_heard_of_for_long_is_lost(farm: Farm) -> None:
     for task_id in ("000", "001"):
         farm.agent(ref, task_id).claim()
     farm.scheduler.forget([each.attempt_id for each in farm.placements()])
-    farm.backdate(ref, task_id="000", started=3600, alive=1200)
+    farm.backdate(ref, task_id="000", started=3610, alive=1230)
     farm.backdate(ref, task_id="001", started=3600, alive=60)
     farm.sweep()
     assert farm.task(ref, "001").status is T.RUNNING
