@@ -190,7 +190,7 @@ class Plan:
 
     def _nomad(self) -> Component:
         return self._stand_in(
-            "nomad", self.ports.nomad, ("--token", self.state.secret("nomad-token"))
+            "nomad", self.ports.nomad, (f"--token={self.state.secret('nomad-token')}",)
         )
 
     def _compute(self) -> Component:

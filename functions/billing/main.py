@@ -1,5 +1,6 @@
 """The function `billing`: days summed from the ledger (Pub/Sub and schedule), and the audit of the books (schedule)."""
 
+from datetime import datetime
 from typing import Any
 
 import functions_framework
@@ -17,7 +18,15 @@ def _meter(message: dict[str, Any]) -> None:
     account_id, date = message.get("account_id"), message.get("date")
     if not isinstance(account_id, str) or not isinstance(date, str):
         raise InvalidRequest({"message": "must name account_id and date"})
-    meter(account_id, date, wiring.ports())
+    try:
+        is_day = datetime.strptime(date, "%Y-%m-%d").strftime("%Y-%m-%d") == date  # noqa: DTZ007  a day, no moment
+    except ValueError:
+        is_day = False
+    if not is_day:
+        raise InvalidRequest({"date": "must be a day, YYYY-MM-DD"})
+    ports = wiring.ports()
+    ports.accounts.account(account_id)
+    meter(account_id, date, ports)
 
 
 def _pushed(request: Request, **_: str) -> Reply:

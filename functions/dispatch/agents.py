@@ -19,6 +19,8 @@ from shared.services.attempts import Output
 
 MAX_LISTED = 500
 MAX_OUTPUTS = 100_000
+# No size or count of ours is larger, and a sum of so many still fits where it is stored.
+MAX_NUMBER = 2**46
 _CLAIM_LENGTHS = range(16, 65)
 # An artist's Windows splits at backslashes and starts anew at a drive's letter; control characters fit no file's name.
 _NOT_IN_A_PATH = re.compile(r"[\\\x00-\x1f\x7f]|\A[A-Za-z]:")
@@ -45,7 +47,7 @@ def _text(body: Body, name: str) -> str:
 
 def _number(body: Body, name: str) -> int:
     value = body.get(name, 0)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_NUMBER:
         raise InvalidRequest({name: "must be a whole number, 0 or more"})
     return value
 
@@ -94,8 +96,9 @@ def claim(request: Request) -> Reply:
 
 def inputs(request: Request) -> Reply:
     """Give signed URLs of the account's own files."""
-    ref, _, body = _call(request)
-    return {"urls": attempts.input_urls(ref, _strings(body, "md5s"), wiring.ports())}
+    ref, claim_id, body = _call(request)
+    md5s = _strings(body, "md5s")
+    return {"urls": attempts.input_urls(ref, claim_id=claim_id, md5s=md5s, ports=wiring.ports())}
 
 
 def heartbeat(request: Request) -> Reply:
@@ -130,7 +133,8 @@ def finish(request: Request) -> Reply:
     ref, claim_id, body = _call(request)
     made = _outputs(body, "outputs", MAX_OUTPUTS)
     exit_code = body.get("exit_code")
-    if exit_code is not None and (not isinstance(exit_code, int) or isinstance(exit_code, bool)):
+    is_number = isinstance(exit_code, int) and not isinstance(exit_code, bool)
+    if exit_code is not None and not (is_number and abs(exit_code) <= MAX_NUMBER):
         raise InvalidRequest({"exit_code": "must be a whole number or null"})
     said = Report(
         outcome=attempts.outcome_of(body.get("outcome")),

@@ -1,5 +1,6 @@
 """One handler a topic. A message holds ids only; docs/protocol.md lists them."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,6 +17,9 @@ from shared.services.sync import sync
 
 Message = Mapping[str, Any]
 
+# What Baton makes ids of; anything else names no document of ours.
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+
 
 def _job(message: Message) -> JobRef:
     return JobRef(_text(message, "account_id"), _text(message, "job_id"))
@@ -23,8 +27,8 @@ def _job(message: Message) -> JobRef:
 
 def _text(message: Message, name: str) -> str:
     value = message.get(name)
-    if not isinstance(value, str) or not value:
-        raise InvalidRequest({name: "must be a non-empty string"})
+    if not isinstance(value, str) or not _ID.fullmatch(value):
+        raise InvalidRequest({name: "must be an id"})
     return value
 
 

@@ -5,6 +5,8 @@ from dataclasses import replace
 
 from shared.core.admission import Turn, turns
 from shared.core.placement import choose
+from shared.errors import CloudError
+from shared.log import log
 from shared.models.farm import Shape
 from shared.models.job import Job, JobRef
 from shared.models.task import PageSummary, WaitingFor
@@ -22,6 +24,7 @@ _ROUNDS = 3
 
 def admit(account_id: str, ports: Ports) -> None:
     """Run a round, and another when somebody asks meanwhile; when somebody else is at it, they will go round again."""
+    ports.accounts.account(account_id)  # no lease is left behind for an account that is not there
     mine = ports.admission.begin(account_id, ports.now())
     if mine is None:
         return
@@ -112,7 +115,12 @@ def _hand_over(job: Job, chunks: Sequence[tuple[int, dict[str, int]]], ports: Po
     if messages[1:]:
         ports.bus.publish("place", messages[1:])
     if chunks:
-        place(job.ref, chunks[0][0], chunks[0][1], ports)
+        try:
+            place(job.ref, chunks[0][0], chunks[0][1], ports)
+        except CloudError as error:
+            # They are noted as placed: the next round passes them over, a message of their own does not.
+            log("WARNING", "placed by message", job_id=job.job_id, reason=str(error))
+            ports.bus.publish("place", messages[:1])
         ask_to_scale(job.orchestrator_id, ports)
 
 

@@ -130,8 +130,11 @@ def _spec_url(job: Job, ports: Ports) -> str:
     return url
 
 
-def input_urls(ref: AttemptRef, md5s: Sequence[str], ports: Ports) -> dict[str, str]:
-    """Return signed URLs of the account's own blobs. Raises: InvalidRequest."""
+def input_urls(
+    ref: AttemptRef, *, claim_id: str, md5s: Sequence[str], ports: Ports
+) -> dict[str, str]:
+    """Return signed URLs of the account's own blobs. Raises: InvalidRequest; StaleAttempt; AttemptWithdrawn."""
+    _live(ports.jobs.task(ref.task), ref, claim_id)
     return {
         md5: ports.blobs.url_to_read(blob_name(ref.account_id, md5), URL_LIFETIME_S) for md5 in md5s
     }

@@ -21,8 +21,12 @@ def audit(account_id: str, job_ids: Sequence[str], ports: Ports) -> list[str]:
     in_flight_count = 0
     for job_id in job_ids:
         ref = JobRef(account_id, job_id)
-        job = ports.jobs.job(ref)
-        pages = [ports.jobs.page(ref, number) for number in range(job.page_count)]
+        found_jobs = ports.jobs.jobs([ref])
+        if not found_jobs:
+            broken.append(f"job {job_id}: 1: it is on the list and not there")
+            continue
+        job = found_jobs[0]
+        pages = [ports.jobs.page(ref, page.number) for page in ports.jobs.page_summaries(job)]
         tasks = [task for page in pages for task in ports.jobs.tasks(ref, sorted(page.statuses))]
         in_flight_count += sum(page.in_flight_count for page in pages)
         for found in (

@@ -25,6 +25,8 @@ def expand(ref: JobRef, first_page: int, page_count: int, ports: Ports) -> None:
         for offset in range(0, len(lines), TASKS_PER_PAGE):
             number = block.first_page + offset // TASKS_PER_PAGE
             ports.jobs.add_page(job, number, _tasks(job, number, lines[offset:][:TASKS_PER_PAGE]))
+            if number == 0 and job.command is None:
+                admit(ref.account_id, ports)  # the first frames need not wait for the last
     if ports.jobs.job(ref).command is not None:
         carry_out(ref, first_page, page_count, ports)
     admit(ref.account_id, ports)

@@ -58,7 +58,8 @@ class FirestoreAdmissionStore:
             self._documents.commit([Update(path=_path(account_id), fields=fields, upsert=True)])
 
     def accounts(self) -> list[str]:
-        return [ref.id for ref in self._client.collection("accounts").list_documents()]
+        found = self._client.collection("accounts").select([]).stream()
+        return sorted(each.id for each in found)
 
     def active_job_ids(self, account_id: str) -> list[str]:
         found = self._documents.get([_path(account_id)], mask=["jobs"])[0]

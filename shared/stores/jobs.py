@@ -27,6 +27,8 @@ _TRIES = 8
 _REPOST = timedelta(seconds=30)
 _LOG_LINES_KEPT = timedelta(days=7)
 _FEW_JOBS = 50
+# So many of the longest lines that an agent sends (4,000 characters, up to four bytes each) fit one document (1 MiB).
+_LINES_TOGETHER = 60
 
 
 class FirestoreJobStore:
@@ -246,16 +248,18 @@ class FirestoreJobStore:
     def add_log_lines(
         self, attempt: AttemptRef, first_line: int, lines: Sequence[str], now: datetime
     ) -> None:
-        fields = {
-            "task_id": attempt.task_id,
-            "attempt": attempt.number,
-            "first_line": first_line,
-            "lines": list(lines),
-            "expires_at": now + _LOG_LINES_KEPT,
-        }
-        name = f"{attempt.task_id}-{attempt.number}-{first_line:08d}"
-        path = f"{docs.job_path(attempt.task.job)}/logs/{name}"
-        self._documents.commit([Put(path=path, fields=fields)])
+        writes = []
+        for start in range(0, len(lines), _LINES_TOGETHER):
+            fields = {
+                "task_id": attempt.task_id,
+                "attempt": attempt.number,
+                "first_line": first_line + start,
+                "lines": list(lines[start : start + _LINES_TOGETHER]),
+                "expires_at": now + _LOG_LINES_KEPT,
+            }
+            name = f"{attempt.task_id}-{attempt.number}-{first_line + start:08d}"
+            writes.append(Put(path=f"{docs.job_path(attempt.task.job)}/logs/{name}", fields=fields))
+        self._documents.commit(writes)
 
     def log_lines(self, attempt: AttemptRef) -> list[str]:
         logs = self._client.collection(f"{docs.job_path(attempt.task.job)}/logs")

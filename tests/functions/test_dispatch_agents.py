@@ -142,12 +142,7 @@ def test_a_claim_that_is_repeated_is_answered_the_same_and_changes_nothing(
     "call",
     [
         "claim",
-        pytest.param(
-            "inputs",
-            marks=pytest.mark.xfail(
-                strict=True, reason="`inputs` looks neither at the claim nor at the attempt"
-            ),
-        ),
+        "inputs",
         "heartbeat",
         "logs",
         "outputs",

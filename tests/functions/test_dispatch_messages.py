@@ -125,17 +125,11 @@ def test_an_account_that_does_not_exist_is_logged_and_acknowledged(
     assert dropped(caplog) == [("admit", "NotFound")]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="admit takes the lease, which makes a document, before it looks"
-)
 def test_an_account_that_does_not_exist_leaves_nothing_behind(farm: Farm) -> None:
     farm.push_data("admit", json.dumps({"account_id": "nobody"}).encode())
     assert "nobody" not in farm.ports.admission.accounts()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="any text is taken for an id; Firestore's refusal is a crash"
-)
 def test_ids_that_no_document_can_have_are_logged_and_acknowledged(
     farm: Farm, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -160,10 +154,6 @@ def test_a_place_that_the_scheduler_refuses_comes_again(farm: Farm) -> None:
     assert farm.placed(ref) == ["000-1"]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="what is noted as placed is not placed by the repeat, only by the sweep half a minute later",
-)
 def test_a_message_that_the_scheduler_spoils_does_all_its_work_when_it_comes_again(
     farm: Farm,
 ) -> None:

@@ -39,10 +39,6 @@ def test_lines_of_a_log_are_kept_and_replaced(farm: Farm, ref: JobRef, agent: Ag
     assert farm.ports.jobs.log_lines(attempt) == ["one", "two", "three"]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="one document takes all lines of a call; over 1 MiB Firestore refuses, 500, and the agent tries again",
-)
 def test_as_many_of_the_longest_lines_as_an_agent_sends_are_kept(
     farm: Farm, ref: JobRef, agent: Agent
 ) -> None:

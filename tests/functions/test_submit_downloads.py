@@ -1,5 +1,6 @@
 """Downloads: the frames of a job, page by page, and what the downloader reports back."""
 
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from shared import wiring
 from shared.core.lifecycle import Report
 from shared.models.job import AttemptRef, JobRef, TaskRef
 from shared.models.task import Outcome, TaskStatus
+from shared.services import downloads
 from shared.services.attempts import Output, claim_attempt, finish_attempt, output_name
 from shared.services.expand import expand
 from tests.functions.conftest import Studio, md5_of, submission
@@ -98,6 +100,23 @@ def test_pages_follow_each_other_until_the_cursor_is_null(studio: Studio, job_id
     assert calls == 4
 
 
+@pytest.mark.parametrize(("most", "calls"), [(1, 6), (2, 3), (3, 2), (1000, 1)])
+def test_a_page_ends_with_the_task_that_fills_it(
+    studio: Studio, job_id: str, monkeypatch: pytest.MonkeyPatch, most: int, calls: int
+) -> None:
+    monkeypatch.setattr(downloads, "MAX_FILES_A_PAGE", most)
+    for index in (1, 5, 6, 98, 99, 100, 129):
+        render(studio, job_id, index)
+    seen: list[list[str]] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        found = page(studio, job_id, f"?limit=50&start_cursor={cursor}")
+        seen.append(task_ids(found))
+        cursor = found["next_cursor"]
+    assert list(chain(*seen)) == ["001", "006", "098", "099", "100", "129"]
+    assert len(seen) == calls
+
+
 def test_only_the_tasks_asked_for_are_told(studio: Studio, job_id: str) -> None:
     for index in (1, 2, 100):
         render(studio, job_id, index)
@@ -117,7 +136,9 @@ def test_job_ids_may_come_without_their_zeros(studio: Studio, job_id: str) -> No
         ("?limit=0", None, "limit"),
         ("?limit=many", None, "limit"),
         ("?limit=501", None, "limit"),
+        (f"?limit={'9' * 5000}", None, "limit"),
         ("?start_cursor=-1", None, "start_cursor"),
+        (f"?start_cursor={'9' * 5000}", None, "start_cursor"),
         ("", ["one"], "tids.0"),
         ("", "001", "tids"),
     ],
@@ -129,7 +150,7 @@ def test_a_wrong_request_is_refused_by_the_name_of_its_field(
     assert (reply.status_code, list(reply.json["error"]["fields"])) == (422, [name])
 
 
-@pytest.mark.parametrize("unknown", ["99999", "x", "..%2F1"])
+@pytest.mark.parametrize("unknown", ["99999", "x", "..%2F1", "9" * 2000])
 def test_an_unknown_job_is_not_found(studio: Studio, unknown: str) -> None:
     assert studio.post(f"/jobs/{unknown}/downloads", {"tids": None}).status_code == 404
 

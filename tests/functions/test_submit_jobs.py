@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -9,10 +10,13 @@ import pytest
 
 from shared import wiring
 from shared.models.account import Project, Role, User
-from shared.models.job import AttemptRef, Job, JobRef, JobStatus, SyncState
+from shared.models.job import AttemptRef, Command, Job, JobRef, JobStatus, SyncState
 from shared.models.task import WaitingFor
-from shared.services import submit
-from tests.functions.conftest import Studio, check_golden, md5_of, object_names, submission
+from shared.schemas.bounded import MAX_COMPLAINTS
+from shared.services import commands, submit
+from shared.services.expand import expand
+from shared.stores.documents import job_fields
+from tests.functions.conftest import ROOT, Studio, check_golden, md5_of, object_names, submission
 
 
 def the_job(studio: Studio, job_id: str) -> Job:
@@ -56,7 +60,7 @@ def test_what_each_plugin_sends_becomes_a_job(studio: Studio, plugin: str) -> No
         "metadata": dict(job.metadata),
         "price_micros_per_minute": job.price_micros_per_minute,
         "spec": json.loads(read_object(studio, job_id, "spec.json")),
-        "tasks": [json.loads(line) for line in read_object(studio, job_id, "tasks.jsonl").splitlines()],
+        "tasks": [json.loads(line) for line in read_object(studio, job_id, "tasks.jsonl").splitlines()[:-1]],
     }  # fmt: skip
     check_golden(f"jobs/{plugin}", stored)
 
@@ -87,7 +91,9 @@ def test_a_job_with_inputs_syncs_first(studio: Studio) -> None:
 
 def test_the_submission_is_kept_without_its_tasks(studio: Studio) -> None:
     body = submission()
-    kept = json.loads(read_object(studio, submitted(studio), "manifest.json"))
+    job = the_job(studio, submitted(studio))
+    payload = read_object(studio, job.job_id, "tasks.jsonl")
+    kept = json.loads(payload[job.blocks[-1].end :])
     assert kept == {key: value for key, value in body.items() if key != "tasks_data"}
 
 
@@ -95,7 +101,8 @@ def test_each_block_of_the_payload_holds_its_pages_tasks(studio: Studio) -> None
     tasks = [{"command": f"render {n} é", "frames": str(n)} for n in range(2_345)]
     job = the_job(studio, submitted(studio, tasks_data=tasks, scout_frames="7"))
     assert [(b.first_page) for b in job.blocks] == [0, 10, 20]
-    assert job.blocks[-1].end == len(read_object(studio, job.job_id, "tasks.jsonl"))
+    payload = read_object(studio, job.job_id, "tasks.jsonl")
+    assert payload[: job.blocks[-1].end].count(b"\n") == len(tasks)
     for block in job.blocks:
         name = f"accounts/{studio.account_id}/jobs/{job.job_id}/tasks.jsonl"
         lines = wiring.blobs().read(name, block.start, block.end).splitlines()
@@ -134,7 +141,7 @@ def test_a_submission_that_was_cut_off_is_finished_by_its_repeat(
     job_id = submitted(studio)
     job_ids, names = studio.stored()
     assert job_ids == [job_id]
-    assert len(names) == 3
+    assert len(names) == 2
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -168,8 +175,20 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"autoretry_policy": {"preempted": {"max_retries": -1}}}, "autoretry_policy.preempted.max_retries"),
     ({"environment": {"A=B": "x"}}, "environment.A=B.key"),
     ({"environment": {"A": 1}}, "environment.A.value"),
+    ({"environment": {str(n): "x" * 30_000 for n in range(9)}}, "environment"),
     ({"metadata": []}, "metadata"),
+    ({"metadata": {str(n): "x" for n in range(101)}}, "metadata"),
+    ({"metadata": {str(n): "x" * 1000 for n in range(66)}}, "metadata"),
+    ({"metadata": {"shot": "x" * 1025}}, "metadata.shot.value"),
+    ({"metadata": {"shot": None}}, "metadata.shot.value"),
+    ({"metadata": {"x" * 129: ""}}, f"metadata.{'x' * 128}.key"),
+    ({"metadata": {"__shot__": ""}}, "metadata.__shot__.key"),
+    ({"job_title": "x" * 1001}, "job_title"),
+    ({"max_instances": 2**63}, "max_instances"),
+    ({"software_package_ids": ["x" * 201]}, "software_package_ids.0"),
     ({"notify": {"emails": "ines"}}, "notify.emails"),
+    ({"notify": {"emails": ["ines@otter.example"] * 101}}, "notify.emails"),
+    ({"notify": {"emails": ["ines@otter.example", "x" * 255]}}, "notify.emails.1"),
     ({"upload_files": [{"destination": "rel", "md5": md5_of(b""), "st_size": 0}]}, "upload_files.0.destination"),
     ({"upload_files": [{"destination": "/a", "md5": "0" * 32, "st_size": 0}]}, "upload_files.0.md5"),
     ({"upload_files": [{"destination": "/a", "md5": md5_of(b""), "st_size": "0"}]}, "upload_files.0.st_size"),
@@ -186,6 +205,56 @@ def test_bad_input_is_refused_by_the_name_of_its_field_and_stores_nothing(
     assert reply.status_code == 422, reply.text
     assert name in reply.json["error"]["fields"]
     assert studio.stored() == ([], [])
+
+
+def numbered(count: int) -> list[dict[str, str]]:
+    return [{"command": "x", "frames": str(n)} for n in range(count)]
+
+
+def test_too_many_scouts_are_refused_by_their_field_and_store_nothing(studio: Studio) -> None:
+    asked = submission(tasks_data=numbered(1002), scout_frames="0-1000")
+    reply = studio.post("/jobs/", asked)
+    assert (reply.status_code, list(reply.json["error"]["fields"])) == (422, ["scout_frames"])
+    assert studio.stored() == ([], [])
+
+
+def test_the_largest_header_that_is_taken_fits_its_document_several_times(studio: Studio) -> None:
+    widest = "\U0001f9a6"  # four bytes
+    job_id = submitted(
+        studio,
+        tasks_data=numbered(20_000),
+        scout_frames="19000-19999",
+        job_title=widest * 1000,
+        owner=widest * 200,
+        location=widest * 200,
+        output_path="/" + widest * 4095,
+        metadata={f"{n:02}": "x" * 653 for n in range(100)},
+        notify={"emails": [widest * 254] * 100},
+    )
+    job = the_job(studio, job_id)
+    assert (len(job.scout_task_ids), len(job.metadata), len(job.blocks)) == (1000, 100, 20)
+    assert len(json.dumps(job_fields(job), ensure_ascii=False, default=str).encode()) < 300_000
+
+
+def test_only_the_first_faults_of_a_long_list_are_told(studio: Studio) -> None:
+    unnamed = {f"{n}=": "" for n in range(100)}
+    wrong = submission(notify={"emails": [""] * 100}, metadata=unnamed)
+    fields = studio.post("/jobs/", wrong).json["error"]["fields"]
+    assert len(fields) == 2 * MAX_COMPLAINTS
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "jobs.scout_task_ids", "jobs.metadata", "jobs.notify_emails", "jobs.title", "jobs.blocks",
+        "pages.statuses", "pages.attempts", "pages.placed",
+        "tasks.attempts", "tasks.command", "logs.lines",
+    ],
+)  # fmt: skip
+def test_what_is_long_or_has_many_entries_is_in_no_index(field: str) -> None:
+    overrides = json.loads((ROOT / "firestore.indexes.json").read_text())["fieldOverrides"]
+    exempt = {f"{e['collectionGroup']}.{e['fieldPath']}" for e in overrides if not e["indexes"]}
+    assert field in exempt
 
 
 def test_all_that_is_wrong_is_told_at_once(studio: Studio) -> None:
@@ -226,17 +295,83 @@ def test_an_inactive_project_takes_no_jobs(studio: Studio) -> None:
     assert fields == {"project": "not active: old"}
 
 
-def test_a_plain_user_submits_to_their_own_projects_only(studio: Studio) -> None:
+@pytest.fixture
+def kai(studio: Studio) -> Studio:
+    """The same studio, called by a plain user who is limited to the project `seal`."""
     accounts = wiring.account_store()
     accounts.save_project(studio.account_id, Project(name="seal"))
     limited = User(user_id="kai", email="kai@x.example", role=Role.USER, projects=("seal",))
     accounts.save_user(studio.account_id, limited)
-    studio.user_id = "kai"
-    studio.sign_in(Role.USER)
-    assert studio.post("/jobs/", submission()).json["error"]["fields"] == {
+    made = replace(studio, user_id="kai")
+    made.sign_in(Role.USER)
+    return made
+
+
+def test_a_plain_user_submits_to_their_own_projects_only(kai: Studio) -> None:
+    assert kai.post("/jobs/", submission()).json["error"]["fields"] == {
         "project": "not one of yours: otter"
     }
-    submitted(studio, project="seal")
+    submitted(kai, project="seal")
+
+
+def listed(studio: Studio, query: str = "") -> list[str]:
+    return [each["jid"] for each in studio.get(f"/api/v1/jobs{query}").json["data"]]
+
+
+def test_a_plain_user_is_told_of_the_jobs_of_their_own_projects_only(
+    studio: Studio, kai: Studio
+) -> None:
+    others, own = submitted(studio), submitted(studio, project="seal")
+    assert listed(studio) == [others, own]
+    assert listed(kai) == [own]
+    assert listed(kai, f"?filter=jid_gt_-0001,jid_lt_{own}") == []
+
+
+def test_no_job_of_ones_own_is_hidden_behind_many_of_others(
+    studio: Studio, kai: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for take in range(2):
+        submitted(studio, job_title=f"take {take}")
+    own = submitted(studio, project="seal")
+    read = wiring.job_store().jobs_between
+
+    def one(account_id: str, above: str, below: str) -> list[Job]:
+        return read(account_id, above, below)[:1]
+
+    monkeypatch.setattr(wiring.job_store(), "jobs_between", one)
+    monkeypatch.setattr(commands, "MAX_LISTED_JOBS", 1)
+    assert listed(kai) == [own]
+
+
+def test_jobs_of_other_projects_are_not_there_for_a_plain_user(studio: Studio, kai: Studio) -> None:
+    others, own = submitted(studio), submitted(studio, project="seal")
+    expand(JobRef(studio.account_id, others), 0, 10, wiring.ports())
+    before = wiring.job_store().page(JobRef(studio.account_id, others), 0)
+
+    def answers(job_id: str) -> list[tuple[int, str]]:
+        told = {"download_id": f"{job_id}-000-1", "status": "downloaded"}
+        replies = [
+            kai.put("/jobs_multi", {"action": "kill", "jobids": [job_id]}),
+            kai.put("/tasks_multi", {"action": "kill", "jobid": job_id, "taskids": ["0"]}),
+            kai.post(f"/jobs/{job_id}/downloads", {"tids": None}),
+            kai.post("/downloads/status", told),
+        ]
+        return [(each.status_code, each.text.replace(job_id, "JOB")) for each in replies]
+
+    assert [status for status, _ in answers(others)] == [404] * 4
+    assert answers(others) == answers("99999")
+    mixed = kai.put("/jobs_multi", {"action": "hold", "jobids": [others, own]})
+    assert (mixed.status_code, f"job {others}" in mixed.text) == (409, True)
+    assert the_job(studio, others).command is None
+    assert wiring.job_store().page(JobRef(studio.account_id, others), 0) == before
+    assert the_job(studio, own).command is Command.HOLD
+
+
+def test_a_plain_user_who_was_taken_out_of_the_account_sees_nothing(studio: Studio) -> None:
+    studio.user_id = "gone"
+    studio.sign_in(Role.USER)
+    assert studio.get("/api/v1/jobs").status_code == 403
+    assert studio.post("/jobs/", submission()).status_code == 403
 
 
 def test_a_body_over_32_mb_is_refused(studio: Studio) -> None:
@@ -298,6 +433,4 @@ def test_a_command_that_nobody_may_give_is_refused(studio: Studio) -> None:
 def test_objects_of_a_job_are_under_its_account(studio: Studio) -> None:
     job_id = submitted(studio)
     root = f"accounts/{studio.account_id}/jobs/{job_id}"
-    assert object_names(root) == [
-        f"{root}/{n}" for n in ("manifest.json", "spec.json", "tasks.jsonl")
-    ]
+    assert object_names(root) == [f"{root}/{n}" for n in ("spec.json", "tasks.jsonl")]

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -12,11 +13,10 @@ import pytest
 import requests
 
 from shared import wiring
-from shared.errors import Unauthenticated
 from shared.models.account import ApiKey, Role
 from shared.services import sign_in
 from shared.services.administration import NewKey, create_key, create_user, revoke_key
-from shared.services.sign_in import ApiKeys, new_secret
+from shared.services.sign_in import ApiKeys, new_secret, secret_hash
 from tests.functions.conftest import Studio
 
 REDIRECT = "http://localhost:8085/index.html"
@@ -127,15 +127,20 @@ def test_a_hash_is_worked_out_once_for_many_clients_at_once(
     assert len(verified) == 1
 
 
-def test_a_remembered_key_is_verified_anew_after_minutes(studio: Studio) -> None:
-    key, now = a_key(studio), wiring.now()
-    keys = ApiKeys(wiring.account_store(), lambda: now)
-    keys.principal(key.client_id, key.private_key)
-    revoke_key(key.client_id, now, wiring.account_store())
-    keys.principal(key.client_id, key.private_key)
-    now += timedelta(minutes=6)
-    with pytest.raises(Unauthenticated, match="revoked"):
-        keys.principal(key.client_id, key.private_key)
+def test_a_key_that_is_revoked_while_it_is_remembered_is_refused_at_once(studio: Studio) -> None:
+    key = a_key(studio)
+    assert isinstance(exchange(studio, key), dict)
+    revoke_key(key.client_id, wiring.now(), wiring.account_store())
+    assert exchange(studio, key) == 401
+
+
+def test_a_remembered_secret_that_was_replaced_is_refused_at_once(studio: Studio) -> None:
+    old = a_key(studio)
+    assert isinstance(exchange(studio, old), dict)
+    accounts = wiring.account_store()
+    stored = accounts.api_key(old.client_id)
+    accounts.save_api_key(replace(stored, secret_hash=secret_hash("another")))
+    assert exchange(studio, old) == 401
 
 
 def test_the_last_use_of_a_key_is_noted_once_a_minute(studio: Studio) -> None:

@@ -125,6 +125,34 @@ def test_a_large_file_goes_up_in_parts(studio: Studio) -> None:
     assert studio.post(URLS, {"upload_files": [offered(BIG, "/b")]}).json["multiPartURLs"] == []
 
 
+def test_more_parts_than_are_signed_in_one_call_are_refused_by_name_and_begin_nothing(
+    studio: Studio,
+) -> None:
+    def large(name: str, parts: int) -> dict[str, Any]:
+        md5 = md5_of(name.encode())
+        return {"path": f"/{name}", "hash": md5, "size": parts * 5 * MIB}
+
+    files = [large("a", 6000), large("b", 4001)]
+    reply = studio.post(URLS, {"upload_files": files})
+    assert (reply.status_code, "upload_files" in reply.text) == (413, True)
+    begun = wiring.firestore_client().collection(f"accounts/{studio.account_id}/multiparts")
+    assert list(begun.stream()) == []
+
+
+def test_several_large_files_get_each_their_own_parts(studio: Studio) -> None:
+    contents = [bytes([n]) + BIG for n in range(3)]
+    files = [offered(content, f"/big{n}") for n, content in enumerate(contents)]
+    reply = studio.post(URLS, {"upload_files": [*files, offered(b"small", "/small")]}).json
+    assert [each["filePath"] for each in reply["singlePartURLs"]] == ["/small"]
+    entries = {each["filePath"]: each for each in reply["multiPartURLs"]}
+    for file, content in zip(files, contents, strict=True):
+        entry = entries[file["path"]]
+        parts = send_parts(entry, content)
+        done = {"uploadID": entry["uploadID"], "hash": file["hash"], "completedParts": parts}
+        assert studio.post(COMPLETE, done).status_code == 200
+        assert blob(studio, content) == content
+
+
 def test_parts_of_another_size_than_announced_become_nothing(studio: Studio) -> None:
     entry = begun(studio)
     parts = send_parts(entry, BIG[:-1])
