@@ -134,10 +134,9 @@ def input_urls(
     ref: AttemptRef, *, claim_id: str, md5s: Sequence[str], ports: Ports
 ) -> dict[str, str]:
     """Return signed URLs of the account's own blobs. Raises: InvalidRequest; StaleAttempt; AttemptWithdrawn."""
+    names = {md5: blob_name(ref.account_id, md5) for md5 in md5s}
     _live(ports.jobs.task(ref.task), ref, claim_id)
-    return {
-        md5: ports.blobs.url_to_read(blob_name(ref.account_id, md5), URL_LIFETIME_S) for md5 in md5s
-    }
+    return {md5: ports.blobs.url_to_read(name, URL_LIFETIME_S) for md5, name in names.items()}
 
 
 def heartbeat(

@@ -160,7 +160,7 @@ def test_trouble_of_one_account_leaves_the_others_alone(new_farm: Callable[[], F
     broken = Farm(**vars(new_farm()) | {"account_id": "a-broken-one"})
     gone = broken.create(2)
     broken.save_orchestrator(scheduler_address="http://127.0.0.1:1")
-    assert broken.expand(gone) == 503
+    assert broken.expand(gone) == 204
     broken.push_data("admit", b'{"account_id": "a-nobody"}')
     broken.ports.admission.activate(gone._replace(job_id="00099"))
     farm = new_farm()
