@@ -62,7 +62,7 @@ ifneq ($(WEB),)
 	@$(call say,the dashboard's tests)
 	@$(call quietly,npm --prefix web run test --if-present)
 endif
-	@$(PYTHON) -m pytest $(ARGS)
+	@$(PYTHON) -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 .PHONY: lint
 lint: $(VENV) $(WEB_NODE)  ## check style, types, and who imports whom

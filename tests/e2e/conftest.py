@@ -8,19 +8,29 @@ import pytest
 
 from demo.studio import create_farm
 from emulators.up.client import Stack, stack
+from shared import wiring
 from tests.e2e.farm import Farm
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def running_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The whole local stack, with a catalogue and one orchestrator."""
     with stack(boot_s=1.0) as running:
         before = dict(os.environ)
         os.environ.update(running.env)
+        forget_adapters()
         create_farm(tmp_path_factory.mktemp("farm"), running.env | _path(), software={}, boot_s=2)
         yield running
         os.environ.clear()
         os.environ.update(before)
+        forget_adapters()
+
+
+def forget_adapters() -> None:
+    """Have wiring make its adapters anew: others in this process made theirs for another stack."""
+    for made in vars(wiring).values():
+        if hasattr(made, "cache_clear"):
+            made.cache_clear()
 
 
 def _path() -> dict[str, str]:
