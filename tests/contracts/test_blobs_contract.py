@@ -35,6 +35,7 @@ class Rig(Protocol):
 
     def unreachable(self) -> Blobs: ...
     def fail_next(self, calls: int, status: int) -> None: ...
+    def heal(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,9 @@ class GcsRig:
     def fail_next(self, calls: int, status: int) -> None:
         order = [{"times": calls, "status": status}]
         requests.post(f"{self._url}/faults", json=order, timeout=10).raise_for_status()
+
+    def heal(self) -> None:
+        requests.post(f"{self._url}/faults", json=[], timeout=10).raise_for_status()
 
 
 def write_credentials(path: Path) -> None:
@@ -323,6 +327,10 @@ CALLS: list[Callable[[Blobs, str], Any]] = [
 ]
 
 
+# A client that was refused leaves its socket to the collector, which may come in the middle of another test.
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"
+)
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize(("status", "error"), [(503, Unreachable), (429, RateLimited)])
 def test_a_provider_that_fails_is_either_outlasted_or_told(
@@ -334,9 +342,10 @@ def test_a_provider_that_fails_is_either_outlasted_or_told(
         call(rig.blobs, name)
     except CloudError as exc:
         assert type(exc) is error  # noqa: PT017  either is right
-    rig.fail_next(1, 403)
+    rig.fail_next(3, 403)
     with pytest.raises(CloudError):
         call(rig.blobs, name)
+    rig.heal()
     call(rig.blobs, name)
 
 
