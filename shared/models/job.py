@@ -72,17 +72,6 @@ class JobStatus(StrEnum):
     KILLED = "killed"
 
 
-JOB_ENDED = frozenset(
-    {
-        JobStatus.SUCCESS,
-        JobStatus.DOWNLOADED,
-        JobStatus.FAILED,
-        JobStatus.PREEMPTED,
-        JobStatus.KILLED,
-    }
-)
-
-
 class Command(StrEnum):
     """What people may order for a job or a task."""
 

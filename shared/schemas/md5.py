@@ -1,6 +1,5 @@
 """MD5s on the wire: base64 of the 16 raw bytes, never hexadecimal."""
 
-import binascii
 import re
 
 _BASE64_MD5 = re.compile(r"[A-Za-z0-9+/]{21}[AQgw]==")
@@ -9,8 +8,3 @@ _BASE64_MD5 = re.compile(r"[A-Za-z0-9+/]{21}[AQgw]==")
 def is_md5(value: object) -> bool:
     """Tell whether this is the one base64 spelling of 16 bytes."""
     return isinstance(value, str) and _BASE64_MD5.fullmatch(value) is not None
-
-
-def md5_hex(value: str) -> str:
-    """Return the hexadecimal spelling, which names objects."""
-    return binascii.a2b_base64(value).hex()

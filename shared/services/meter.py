@@ -5,7 +5,7 @@ It is summed anew each time, so a repeat changes nothing.
 
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from shared.models.money import LedgerEntry
 from shared.models.task import Outcome
@@ -43,8 +43,3 @@ def totals_of(entries: Sequence[LedgerEntry]) -> dict[str, object]:
         "wasted_micros": sum(entry.cost_micros for entry in wasted),
         "micros_by_project": dict(by_project),
     }
-
-
-def day_of(moment: datetime) -> str:
-    """Return the UTC day of a moment as the ledger writes it."""
-    return moment.date().isoformat()

@@ -25,14 +25,11 @@ from google.api_core.exceptions import (
 from google.api_core.retry import Retry, if_exception_type
 from google.cloud import firestore
 from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcTransport
-from google.cloud.firestore_v1.types import document, write
 from google.cloud.firestore_v1.types import firestore as rpc
 
 from shared.stores.combine import Combiner
 from shared.tally import tally
 
-_Value = document.Value.pb()
-_Write = write.Write.pb()
 _CommitRequest = rpc.CommitRequest.pb()
 _CommitResponse = rpc.CommitResponse.pb()
 _GetRequest = rpc.BatchGetDocumentsRequest.pb()
