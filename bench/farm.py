@@ -19,7 +19,7 @@ from emulators.up.client import Stack, stack
 from shared import wiring
 from shared.models.job import Job, JobRef
 
-AGENTS = 16
+AGENTS = 64
 PATIENCE_S = 600.0
 CALL_S = 60
 INSTANT_TYPE = "cpu-2-8"

@@ -121,7 +121,7 @@ class Plan:
         return Component(
             name="firestore",
             # compiled once, lightly: on two cores the optimising compiler takes more than it gives back
-            command=("java", "-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+            command=("java", "-Xmx1g", "-XX:+UseSerialGC")
             + ("-Duser.language=en", "-cp", str(jar), FIRESTORE_CLASS)
             + ("--host=127.0.0.1", f"--port={port}", f"--rules={rules}"),
             env=self.process_env({}),

@@ -10,8 +10,8 @@ from shared import wiring
 from shared.errors import InvalidRequest
 from shared.http import MIB, Reply, parse_object, read_body, read_json
 from shared.models.job import Job
+from shared.schemas.commands import CommandSchema, TaskCommandSchema
 from shared.schemas.loading import load
-from shared.schemas.transfers import CommandSchema, TaskCommandSchema
 from shared.services.commands import command_jobs, command_tasks, list_jobs
 from shared.services.submit import submit_job
 

@@ -3,7 +3,7 @@
 import functions_framework
 from flask import Request, Response
 
-from functions.submit import catalog, jobs, sign_in, transfers
+from functions.submit import catalog, downloads, jobs, sign_in, uploads
 from shared import wiring
 from shared.http import Routes
 
@@ -20,10 +20,10 @@ ROUTES = Routes(
         ("POST", "/jobs/", jobs.submit),
         ("PUT", "/jobs_multi", jobs.jobs_multi),
         ("PUT", "/tasks_multi", jobs.tasks_multi),
-        ("POST", "/jobs/<job_id>/downloads", transfers.downloads),
-        ("POST", "/downloads/status", transfers.download_status),
-        ("POST", "/api/v2/files/get_upload_urls", transfers.get_upload_urls),
-        ("POST", "/api/v2/files/multipart/complete", transfers.complete_multipart),
+        ("POST", "/jobs/<job_id>/downloads", downloads.downloads),
+        ("POST", "/downloads/status", downloads.download_status),
+        ("POST", "/api/v2/files/get_upload_urls", uploads.get_upload_urls),
+        ("POST", "/api/v2/files/multipart/complete", uploads.complete_multipart),
         ("GET", "/healthz", wiring.healthz),
     ]
 )

@@ -10,7 +10,7 @@ from shared import wiring
 from shared.errors import InvalidRequest, NotFound
 from shared.http import MIB, Reply, read_json
 from shared.schemas.loading import load
-from shared.schemas.transfers import SignInSchema
+from shared.schemas.sign_in import SignInSchema
 from shared.services import sign_in
 
 _PAGE = Path(__file__).parents[2] / "web" / "dist" / "client-login.html"

@@ -158,7 +158,7 @@ def test_a_message_that_the_scheduler_spoils_does_all_its_work_when_it_comes_aga
     farm: Farm,
 ) -> None:
     ref = farm.create(3)
-    farm.fail_scheduler(method="POST", calls=3)
+    farm.fail_scheduler(method="POST")
     assert farm.expand(ref) == 204
     farm.deliver()
     assert farm.placed(ref) == ["000-1", "001-1", "002-1"]

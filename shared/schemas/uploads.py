@@ -1,15 +1,10 @@
-"""The bodies of uploads and downloads."""
+"""The bodies of uploads."""
 
 from typing import Any
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load, validate
 
-from shared.models.submission import (
-    CompletedUpload,
-    DownloadStatus,
-    OfferedFile,
-    UploadRequest,
-)
+from shared.models.submission import CompletedUpload, OfferedFile, UploadRequest
 from shared.schemas.md5 import is_md5
 
 MAX_OFFERED_FILES = 500
@@ -83,75 +78,3 @@ class CompletedUploadSchema(Schema):
         """Return the model."""
         etags = {part["partNumber"]: part["etag"] for part in said["completedParts"]}
         return CompletedUpload(upload_id=said["uploadID"], md5=said["hash"], etags=etags)
-
-
-class DownloadsRequestSchema(Schema):
-    """POST /jobs/{jid}/downloads: which tasks, null for all."""
-
-    class Meta:
-        unknown = EXCLUDE
-
-    tids = fields.List(
-        fields.String(validate=validate.Regexp(r"[0-9]{1,9}\Z")),
-        load_default=None,
-        allow_none=True,
-        validate=validate.Length(0, 100_000),
-    )
-
-
-class DownloadStatusSchema(Schema):
-    """POST /downloads/status; how many bytes it says does not matter."""
-
-    class Meta:
-        unknown = EXCLUDE
-
-    download_id = fields.String(
-        required=True, validate=validate.Regexp(r"[0-9]{1,12}-[0-9]{1,9}-[0-9]{1,6}\Z")
-    )
-    status = fields.String(
-        required=True, validate=validate.OneOf(["downloaded", "pending", "downloading"])
-    )
-
-    @post_load
-    def make(self, said: dict[str, Any], **_: Any) -> DownloadStatus:
-        """Return the model."""
-        return DownloadStatus(**said)
-
-
-class CommandSchema(Schema):
-    """PUT /jobs_multi: one order for several jobs."""
-
-    class Meta:
-        unknown = EXCLUDE
-
-    action = fields.String(required=True)
-    jobids = fields.List(
-        fields.String(validate=validate.Regexp(r"[0-9]{1,12}\Z")),
-        required=True,
-        validate=validate.Length(1, 500),
-    )
-
-
-class TaskCommandSchema(Schema):
-    """PUT /tasks_multi: one order for several tasks of a job."""
-
-    class Meta:
-        unknown = EXCLUDE
-
-    action = fields.String(required=True)
-    jobid = fields.String(required=True, validate=validate.Regexp(r"[0-9]{1,12}\Z"))
-    taskids = fields.List(
-        fields.String(validate=validate.Regexp(r"[0-9]{1,9}\Z")),
-        required=True,
-        validate=validate.Length(1, 500),
-    )
-
-
-class SignInSchema(Schema):
-    """POST /api/client_token: what the sign-in page sends."""
-
-    class Meta:
-        unknown = EXCLUDE
-
-    id_token = fields.String(required=True, validate=validate.Length(1, 8192))
-    redirect_uri = fields.String(required=True, validate=validate.Length(1, 200))

@@ -1,7 +1,6 @@
-"""Uploads and downloads. Who may: every token of the account, for the account's own files; bodies up to 4 MB."""
+"""Downloads. Who may: every token of the account, for the account's own frames; bodies up to 4 MB."""
 
 import re
-import secrets
 
 from flask import Request
 
@@ -9,45 +8,16 @@ from functions.submit.callers import caller
 from shared import wiring
 from shared.errors import InvalidRequest, NotFound
 from shared.http import MIB, Reply, read_json
+from shared.schemas.downloads import DownloadsRequestSchema, DownloadStatusSchema
 from shared.schemas.loading import load
-from shared.schemas.transfers import (
-    CompletedUploadSchema,
-    DownloadsRequestSchema,
-    DownloadStatusSchema,
-    UploadRequestSchema,
-)
 from shared.services.downloads import downloads_page, note_status
-from shared.services.uploads import complete_upload, upload_urls
 
 _LIMIT_BYTES = 4 * MIB
 _DEFAULT_TASKS_A_PAGE = 50
 _JOB_ID = re.compile(r"[0-9]{1,12}")
 _LIMIT = re.compile(r"[0-9]{1,4}")
-_UPLOAD_REQUEST = UploadRequestSchema()
-_COMPLETED_UPLOAD = CompletedUploadSchema()
 _DOWNLOADS_REQUEST = DownloadsRequestSchema()
 _DOWNLOAD_STATUS = DownloadStatusSchema()
-
-
-def get_upload_urls(request: Request) -> Reply:
-    """Give signed URLs for the files that the account does not hold yet."""
-    principal = caller(request)
-    return upload_urls(
-        principal,
-        load(_UPLOAD_REQUEST, read_json(request, _LIMIT_BYTES)),
-        wiring.ports(),
-        wiring.transfer_store(),
-        wiring.part_sizes(),
-        new_id=lambda: secrets.token_hex(16),
-    )
-
-
-def complete_multipart(request: Request) -> Reply:
-    """Join a file that went up in parts."""
-    principal = caller(request)
-    done = load(_COMPLETED_UPLOAD, read_json(request, _LIMIT_BYTES))
-    complete_upload(principal, done, wiring.ports(), wiring.transfer_store())
-    return {}
 
 
 def downloads(request: Request, job_id: str) -> Reply:
