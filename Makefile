@@ -9,10 +9,9 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 PYTHON := .venv/bin/python
 UP := $(PYTHON) -m emulators.up
-# Renderers and clients of the demo: outside of the clone, for renders run as a user who may not be able to enter it.
+# Renderers of the demo: outside of the clone, for renders run as a user who may not be able to enter it.
 SOFTWARE := $(or $(BATON_SOFTWARE_DIR),/var/tmp/baton-software)
 BLENDER := $(SOFTWARE)/blender-4.5
-CLIENT := $(SOFTWARE)/client-9.2.0
 # The stamp of each step lies where its work lies: whoever deletes the one deletes the other.
 VENV := .venv/.complete
 NODE := node_modules/.complete
@@ -85,7 +84,7 @@ golden: $(STACK)  ## write the golden files anew; review reads the difference
 
 .PHONY: lock
 lock: $(VENV) build/uv-path  ## pin the newest packages that requirements*.in and package.json allow (UPGRADE=--upgrade)
-	@for name in requirements requirements-dev demo/requirements-blender demo/requirements-client; do \
+	@for name in requirements requirements-dev demo/requirements-blender $(basename $(wildcard tests/clients/requirements-*.in)); do \
 		$$(cat build/uv-path) pip compile --quiet --no-header --no-emit-index-url --no-emit-find-links \
 			--python-version 3.11 $(UPGRADE) $$name.in --output-file $$name.txt; done
 	@for folder in . $(if $(WEB),web); do \
@@ -128,19 +127,15 @@ web/dist/.complete: $(WEB_SOURCES) | web/node_modules/.complete
 
 # One at a time, for copies of the project share it; done anew only when the list of packages has changed.
 .PHONY: software
-software: | build/uv-path build/system-demo
+software: $(VENV) | build/uv-path build/system-demo
 	@umask 022; mkdir -p $(SOFTWARE); exec 9>$(SOFTWARE)/.lock; flock 9; uv=$$(cat build/uv-path); \
 	cmp -s demo/requirements-blender.txt $(BLENDER)/requirements.txt || { \
 		$(call say,Blender); rm -rf $(BLENDER); \
 		$(call quietly,$$uv pip install --python /usr/bin/python3 --target $(BLENDER)/lib --only-binary :all: -r demo/requirements-blender.txt); \
 		cp demo/requirements-blender.txt $(BLENDER)/requirements.txt; }; \
 	mkdir -p $(BLENDER)/bin; for file in blender render.py; do \
-		cmp -s demo/blender/$$file $(BLENDER)/bin/$$file || install -m 755 demo/blender/$$file $(BLENDER)/bin/$$file; done; \
-	cmp -s demo/requirements-client.txt $(CLIENT)/requirements.txt || { \
-		$(call say,the Conductor client); rm -rf $(CLIENT); \
-		$(call quietly,$$uv venv --python 3.11 --no-python-downloads $(CLIENT)); \
-		$(call quietly,$$uv pip install --python $(CLIENT)/bin/python -r demo/requirements-client.txt); \
-		cp demo/requirements-client.txt $(CLIENT)/requirements.txt; }
+		cmp -s demo/blender/$$file $(BLENDER)/bin/$$file || install -m 755 demo/blender/$$file $(BLENDER)/bin/$$file; done;
+	@$(PYTHON) -m tests.clients.install 9.2.0
 
 # Install what is missing where we may, else name it in one line.
 define install

@@ -9,19 +9,25 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from bench.accept import accept_rows, stored_rows
+from bench.clients import client_rows
 from bench.farm import BenchFarm, bench_farm
 from bench.fleet import fleet_rows
 from bench.flow import first_start_rows, kill_rows, throughput_rows
+from bench.policy import policy_rows
 from bench.reads import read_rows
 from bench.rows import Row, markdown
+from bench.slurm import SlurmFigures, is_here, measure_slurm
 
 ROOT = Path(__file__).parent.parent
 OUT = ROOT / "build" / "bench.md"
+# What Slurm has a figure for, and how many tasks it is given.
+PEERED = {"M1", "M3", "M4", "M5"}
+SLURM_TASKS = 1_000
 
 MEASURES: dict[str, Callable[[BenchFarm], list[Row]]] = {
     "M1": accept_rows,
@@ -29,8 +35,10 @@ MEASURES: dict[str, Callable[[BenchFarm], list[Row]]] = {
     "M3": first_start_rows,
     "M4": throughput_rows,
     "M5": kill_rows,
+    "M6": policy_rows,
     "M8": fleet_rows,
     "M13": read_rows,
+    "M15": client_rows,
 }
 
 
@@ -40,6 +48,18 @@ def measure(name: str, answer: Path) -> None:
         answer.write_text(json.dumps([asdict(row) for row in MEASURES[name](farm)]))
 
 
+def _slurm(folder: Path) -> SlurmFigures | None:
+    """Measure Slurm on this machine, before anything of ours runs."""
+    if not is_here():
+        print(
+            "Slurm is not here (Debian: slurmctld slurmd slurm-client munge): its figures are quoted"
+        )
+        return None
+    print("Slurm ...", flush=True)
+    (folder / "slurm").mkdir()
+    return measure_slurm(folder / "slurm", SLURM_TASKS)
+
+
 def main(wanted: list[str]) -> int:
     """Measure the rows named, or all, each in a process and on a stack of its own.
 
@@ -47,15 +67,19 @@ def main(wanted: list[str]) -> int:
     """
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
+        slurm = _slurm(Path(folder)) if PEERED.intersection(wanted or MEASURES) else None
         for name in wanted or MEASURES:
             print(f"{name} ...", flush=True)
             answer = Path(folder) / f"{name}.json"
             one = [sys.executable, "-m", "bench", "--one", name, str(answer)]
             subprocess.run(one, cwd=ROOT, check=True)
             found = [Row(**each) for each in json.loads(answer.read_text())]
+            if slurm:
+                found = [replace(row, peer=slurm.beside(row) or row.peer) for row in found]
             rows += found
             for row in found:
-                print(f"  {row.what}: {row.spread()} {row.unit}  {row.floor}", flush=True)
+                said = "; ".join(filter(None, (row.floor, row.peer)))
+                print(f"  {row.what}: {row.spread()} {row.unit}  {said}", flush=True)
     table = markdown(rows)
     OUT.parent.mkdir(parents=True, exist_ok=True)
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,17 +1,8 @@
 """M13: how many times a second a job's status can be read, beside the least that one read of one document takes."""
 
-import http.client
-import os
-import subprocess
-import sys
-import threading
-import time
-from pathlib import Path
-from urllib.parse import urlsplit
-
 from bench.farm import INSTANT_TYPE, BenchFarm, wait
+from bench.load import Ask, bare_function, load
 from bench.rows import Row, median, number
-from emulators.ports import find_free_block, is_free
 
 TASKS = 10_000
 CONNECTIONS = 16
@@ -29,17 +20,12 @@ def read_rows(farm: BenchFarm) -> list[Row]:
     below, above = str(int(ref.job_id) - 1).zfill(5), str(int(ref.job_id) + 1).zfill(5)
     path = f"/api/v1/jobs?filter=jid_gt_{below}%2Cjid_lt_{above}"
     token = str(farm.session.headers["Authorization"])
-    port = next(port for port in range(find_free_block(), 65_000) if is_free(port))
-    floor_function = _start_floor(farm, port, f"accounts/{ref.account_id}/jobs/{ref.job_id}")
-    try:
-        wait("floor function", lambda: not is_free(port))
-        ours, floor = [], []
+    document = f"accounts/{ref.account_id}/jobs/{ref.job_id}"
+    ours, floor = [], []
+    with bare_function("floor", FLOOR_DOCUMENT=document) as url:
         for _ in range(RUNS):
-            ours.append(_load(farm.stack.url("submit"), path, token))
-            floor.append(_load(f"http://127.0.0.1:{port}", "/", token))
-    finally:
-        floor_function.terminate()
-        floor_function.wait()
+            ours.append(_rate(farm.stack.url("submit"), path, token))
+            floor.append(_rate(url, "/", token))
     share = median(ours) / median(floor)
     return [
         Row(
@@ -54,47 +40,15 @@ def read_rows(farm: BenchFarm) -> list[Row]:
     ]
 
 
-def _start_floor(farm: BenchFarm, port: int, document: str) -> "subprocess.Popen[bytes]":
-    """Start, like the stack starts `submit`, a function that reads one document with the client library."""
-    target = Path(__file__).parent / "floor.py"
-    command = [
-        str(Path(sys.executable).parent / "functions-framework"),
-        "--target",
-        "floor",
-        "--source",
-        str(target),
-    ]
-    env = dict(os.environ) | {"FLOOR_DOCUMENT": document, "WORKERS": "2", "THREADS": "16"}
-    return subprocess.Popen(
-        [*command, "--host", "127.0.0.1", "--port", str(port)],
-        env=env,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+def _rate(base: str, path: str, authorization: str) -> float:
+    """Return how many times a second it can be read. Raises: RuntimeError on any answer but 200."""
+    went = load(
+        base,
+        lambda *_: Ask(method="GET", path=path),
+        headers={"Authorization": authorization},
+        clients=CONNECTIONS,
+        seconds=SECONDS,
     )
-
-
-def _load(base: str, path: str, authorization: str) -> float:
-    """Ask again and again over several connections; returns answers a second. Raises: RuntimeError on any but 200."""
-    counts, failures = [0] * CONNECTIONS, []
-    stop_at = time.perf_counter() + SECONDS
-    parts = urlsplit(base)
-
-    def ask(index: int) -> None:
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=30)
-        while time.perf_counter() < stop_at:
-            connection.request("GET", path, headers={"Authorization": authorization})
-            answer = connection.getresponse()
-            answer.read()
-            if answer.status != 200:
-                failures.append(answer.status)
-                return
-            counts[index] += 1
-
-    threads = [threading.Thread(target=ask, args=(index,)) for index in range(CONNECTIONS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise RuntimeError(f"{base}: answered {failures[0]}")
-    return sum(counts) / SECONDS
+    if went.errors:
+        raise RuntimeError(f"{base}: answered {dict(went.errors)}")
+    return went.per_s

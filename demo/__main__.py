@@ -40,7 +40,7 @@ class Demo:
         self._env = dict(os.environ)
         software = Path(self._env["BATON_SOFTWARE_DIR"])
         self._blender = software / "blender-4.5"
-        self._client = software / "client-9.2.0"
+        self._client = ROOT / "build" / "clients" / "9.2.0"
         self._relay = OUT / "relay"
         self._preempted = ""
 

@@ -64,7 +64,7 @@ def create_farm(
         "project": env["GOOGLE_CLOUD_PROJECT"],
         "region": REGION,
         "zones": dict.fromkeys(ZONES, True),
-        "instance_types": [each["name"] for each in types],
+        "instance_types": [each["name"] for each in types if each.get("provider") != "aws"],
         "boot_s": 3,
         "idle_s": 10,
     } | named

@@ -8,7 +8,8 @@ BatonError
 │   ├── NotFound           no such thing in the caller's account
 │   ├── Conflict           the state does not allow it
 │   │   ├── InvalidTransition
-│   │   └── StaleAttempt
+│   │   ├── StaleAttempt
+│   │   └── PartlyRefused  some of several things cannot follow; `fields` says which and why, the others did
 │   ├── AttemptWithdrawn   the job was killed or held before the attempt started
 │   ├── TooLarge           the body or a list is longer than allowed
 │   └── TooManyRequests    the caller's rate is over its limit
@@ -64,6 +65,14 @@ class StaleAttempt(Conflict):
     """Another attempt, or another process, holds the task."""
 
 
+class PartlyRefused(Conflict):
+    """Some of several things cannot follow a command. `fields` maps the path of each to the reason; the others did."""
+
+    def __init__(self, fields: Mapping[str, object]) -> None:
+        self.fields = dict(fields)
+        super().__init__("; ".join(f"{name}: {reason}" for name, reason in self.fields.items()))
+
+
 class AttemptWithdrawn(Rejected):
     """The job was killed or held before the attempt started."""
 
@@ -73,7 +82,11 @@ class TooLarge(Rejected):
 
 
 class TooManyRequests(Rejected):
-    """The caller's rate is over its limit."""
+    """The caller's rate is over its limit. `retry_after_s`: when the next call may pass."""
+
+    def __init__(self, message: str = "", retry_after_s: float = 1.0) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(message)
 
 
 class Transient(BatonError):

@@ -11,14 +11,18 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
+from math import ceil
 from typing import Any
 
 import orjson
 from flask import Request, Response
+from marshmallow import Schema
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as NoRoute
 from werkzeug.routing import Map, RequestRedirect, Rule
 
+from shared.core.permissions import Action
 from shared.errors import (
     AttemptWithdrawn,
     BatonError,
@@ -26,6 +30,7 @@ from shared.errors import (
     Forbidden,
     InvalidRequest,
     NotFound,
+    PartlyRefused,
     Rejected,
     TooLarge,
     TooManyRequests,
@@ -38,6 +43,9 @@ from shared.tally import tally
 Json = Mapping[str, Any] | Sequence[Any]
 Reply = Response | Json | tuple[Json, int]
 View = Callable[..., Reply]
+
+# What a body holds: JSON of a schema, JSON of a JSON Schema, or a content type that is not JSON.
+Content = type[Schema] | Mapping[str, Any] | str
 
 MIB = 1024 * 1024
 BODY_LIMIT_BYTES = 32 * MIB
@@ -64,13 +72,40 @@ def status_of(error: BatonError) -> int:
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
-class Routes:
-    """The views of one function, by method and path. Trailing slashes count, and nothing is ever redirected."""
+@dataclass(frozen=True, eq=False)
+class Route:
+    """One address of the API, and all that its description tells: docs/openapi.json is made of these.
 
-    def __init__(self, routes: Iterable[tuple[str, str, View]]) -> None:
-        rules = [
-            Rule(path, methods=[method], endpoint=(path, view)) for method, path, view in routes
-        ]
+    `action` is what the caller's role must allow, None where the call carries no client's token. `refusals` are the
+    statuses of refusals beside those that follow from the rest: 401, 403 and 429 from `action`, 404 from a parameter in
+    the path, 413 from `body`, 422 from `body` and `query`, 503 always. An answer without a body is `()`.
+    """
+
+    method: str
+    path: str
+    view: View
+    action: Action | None = field(default=None, kw_only=True)
+    body: Content | None = field(default=None, kw_only=True)
+    query: type[Schema] | None = field(default=None, kw_only=True)
+    answers: Mapping[int, Content | tuple[Content, ...]] = field(default_factory=dict, kw_only=True)
+    refusals: Sequence[int] = field(default=(), kw_only=True)
+
+
+Guard = Callable[[Request, Route], None]
+
+
+class Routes:
+    """The views of one function, by method and path. Trailing slashes count, and nothing is ever redirected.
+
+    Every request passes the `guard`, which raises what it refuses, before its view.
+    """
+
+    def __init__(
+        self, routes: Iterable[Route | tuple[str, str, View]], *, guard: Guard | None = None
+    ) -> None:
+        self.table = [each if isinstance(each, Route) else Route(*each) for each in routes]
+        self._guard = guard
+        rules = [Rule(route.path, methods=[route.method], endpoint=route) for route in self.table]
         self._map = Map(rules, merge_slashes=False, redirect_defaults=False)
         self._adapter = self._map.bind("")
 
@@ -97,8 +132,11 @@ class Routes:
         path = "/" + request.path.lstrip("/")
         route = ""
         try:
-            (route, view), arguments = self._adapter.match(path, request.method)
-            return as_response(view(request, **arguments))
+            matched, arguments = self._adapter.match(path, request.method)
+            route = matched.path
+            if self._guard is not None:
+                self._guard(request, matched)
+            return as_response(matched.view(request, **arguments))
         except BatonError as error:
             return _refuse(request, route, status_of(error), type(error).__name__, error)
         except (NoRoute, RequestRedirect):
@@ -133,7 +171,7 @@ def _error_body(code: str, message: str) -> dict[str, Any]:
 def _refuse(request: Request, route: str, status: int, code: str, error: BatonError) -> Response:
     """Answer an error as JSON, and log one line without anything that may be secret."""
     body = _error_body(code, str(error))
-    if isinstance(error, InvalidRequest):
+    if isinstance(error, InvalidRequest | PartlyRefused):
         body["error"]["fields"] = error.fields
     log(
         "WARNING",
@@ -145,7 +183,10 @@ def _refuse(request: Request, route: str, status: int, code: str, error: BatonEr
         reason=str(error)[:500],
     )
     discard_body(request)
-    return as_response(body, status)
+    answer = as_response(body, status)
+    if isinstance(error, TooManyRequests):
+        answer.headers["Retry-After"] = str(ceil(error.retry_after_s))
+    return answer
 
 
 def read_body(request: Request, limit_bytes: int = BODY_LIMIT_BYTES) -> bytes:

@@ -3,10 +3,10 @@
 Each docstring is the contract that the conformance suites test on every implementation.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Protocol
+from datetime import date, datetime
+from typing import Any, NamedTuple, Protocol
 
 from shared.models.account import (
     Account,
@@ -18,20 +18,24 @@ from shared.models.account import (
     Role,
     User,
 )
+from shared.models.download import DownloadLease
 from shared.models.farm import (
     Decision,
     FleetInstance,
     FleetProblem,
+    KeptDecision,
     Node,
     Orchestrator,
     Placement,
     PoolKey,
+    PoolState,
     Shape,
     StockOut,
 )
 from shared.models.job import AttemptRef, Job, JobRef, TaskRef
-from shared.models.money import LedgerEntry
-from shared.models.task import Page, PageChange, PageSummary, Task
+from shared.models.money import LedgerEntry, LedgerSums
+from shared.models.task import Outcome, Page, PageChange, PageSummary, Task
+from shared.models.upload import QueuedUpload
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +61,13 @@ class Applied:
 
     task: Task
     open_count: int
+
+
+class LogRun(NamedTuple):
+    """Lines that follow each other in a log; `first` is the number of the first, from 0."""
+
+    first: int
+    lines: Sequence[str]
 
 
 class JobStore(Protocol):
@@ -136,8 +147,25 @@ class JobStore(Protocol):
         """
         ...
 
-    def jobs_between(self, account_id: str, above: str, below: str) -> list[Job]:
-        """Return at most 500 jobs whose ids lie strictly between two, in order; an empty bound is none."""
+    def jobs_between(
+        self, account_id: str, above: str, below: str, equal: Mapping[str, Any] | None = None
+    ) -> list[Job]:
+        """Return at most 500 jobs whose ids lie strictly between two, in order; an empty bound is none.
+
+        With `equal` (status, project, owner) jobs that have other values are left out, though not from a few jobs.
+        """
+        ...
+
+    def last_job_before(self, account_id: str, at: datetime) -> str:
+        """Return the id of the last job that was created before a moment, "" when there is none."""
+        ...
+
+    def first_job_after(self, account_id: str, at: datetime) -> str:
+        """Return the id of the first job that was created after a moment, "" when there is none."""
+        ...
+
+    def jobs_before(self, account_id: str, below: str, most: int) -> list[Job]:
+        """Return the newest jobs, newest first; only those whose ids are below `below`, unless it is empty."""
         ...
 
     def task_and_job(self, ref: TaskRef) -> tuple[Task, Job]:
@@ -146,14 +174,6 @@ class JobStore(Protocol):
 
     def job_ledger(self, ref: JobRef, attempts: Iterable[AttemptRef]) -> list[LedgerEntry]:
         """Return those entries of these attempts that exist."""
-        ...
-
-    def ledger(self, account_id: str, date: str) -> list[LedgerEntry]:
-        """Return the entries of one UTC day."""
-        ...
-
-    def save_day(self, account_id: str, date: str, totals: Mapping[str, Any]) -> None:
-        """Store the sums of one day, replacing what was there."""
         ...
 
     def touch(self, attempt: AttemptRef, now: datetime, memory_peak_mib: int) -> None:
@@ -170,8 +190,41 @@ class JobStore(Protocol):
         """Store lines of a live log; the same first line again replaces them."""
         ...
 
+    def log_runs(self, attempt: AttemptRef, first: int) -> list[LogRun]:
+        """Return what is stored of an attempt's log from a line on, in order, some thousands of lines at most."""
+        ...
+
     def log_lines(self, attempt: AttemptRef) -> list[str]:
         """Return the lines stored of an attempt's log, in order."""
+        ...
+
+
+class LedgerPart(NamedTuple):
+    """Which entries: those of a UTC day (YYYY-MM-DD) that have all that is not None."""
+
+    date: str
+    hour: str | None = None
+    project: str | None = None
+    outcome: Outcome | None = None
+
+
+class LedgerStore(Protocol):
+    """What the ledger comes to, and the days that are drawn from it."""
+
+    def sums(self, account_id: str, parts: Sequence[LedgerPart]) -> list[LedgerSums]:
+        """Return what each part comes to, all as of one moment; no entry is read, the database adds up."""
+        ...
+
+    def values(self, account_id: str, day: date, name: str) -> list[str]:
+        """Return the different values that a field, `project` or `hour`, has in the entries of a day, in order."""
+        ...
+
+    def days(self, account_id: str, first: date, count: int) -> list[Mapping[str, Any]]:
+        """Return what is stored of so many days from the first on; an empty mapping for a day without anything."""
+        ...
+
+    def save_day(self, account_id: str, day: date, fields: Mapping[tuple[str, ...], Any]) -> None:
+        """Store some fields of a day, by their paths; the others stay."""
         ...
 
 
@@ -252,7 +305,19 @@ class AccountStore(Protocol):
         """Raises: NotFound."""
         ...
 
+    def users(self, account_id: str) -> list[User]:
+        """Return all users, by email."""
+        ...
+
     def save_user(self, account_id: str, user: User) -> None: ...
+
+    def delete_user(self, account_id: str, user_id: str) -> None:
+        """Forget a user; quiet when there is none."""
+        ...
+
+    def api_keys(self, account_id: str) -> list[ApiKey]:
+        """Return all keys of an account, revoked ones too, oldest first."""
+        ...
 
     def api_key(self, client_id: str) -> ApiKey:
         """Return a key by its public id, of whichever account. Raises: NotFound."""
@@ -269,7 +334,11 @@ class CatalogStore(Protocol):
     """What can be asked for: the same for every account."""
 
     def instance_types(self) -> list[InstanceType]:
-        """Return all, by name."""
+        """Return those that are offered, by name."""
+        ...
+
+    def known_instance_types(self) -> list[InstanceType]:
+        """Return all that ever were offered, by name: jobs may still ask for them."""
         ...
 
     def packages(self) -> list[Package]:
@@ -277,7 +346,35 @@ class CatalogStore(Protocol):
         ...
 
     def save(self, instance_types: Sequence[InstanceType], packages: Sequence[Package]) -> None:
-        """Replace the catalogue."""
+        """Replace what is offered, all of it or nothing; types that are no longer in it stay known."""
+        ...
+
+
+class DownloadStore(Protocol):
+    """What download daemons may be handed, and what they hold."""
+
+    def jobs(self, account_id: str, location: str, above: str, most: int) -> list[Job]:
+        """Return jobs of exactly this location that have frames nobody has fetched, by id; an empty `above` is none.
+
+        A job is among them once its sums say so.
+        """
+        ...
+
+    def pages(self, ref: JobRef, most: int) -> list[Page]:
+        """Return pages with tasks whose frames nobody has fetched, those with the most of them, by number."""
+        ...
+
+    def change_leases(
+        self,
+        ref: JobRef,
+        page: int,
+        change: Callable[[Mapping[str, DownloadLease]], Mapping[str, DownloadLease]],
+        now: datetime,
+    ) -> None:
+        """Store the leases, by task id, that `change` returns for some of a page's; it may run several times.
+
+        Raises: Contended; whatever `change` raises.
+        """
         ...
 
 
@@ -293,6 +390,32 @@ class TransferStore(Protocol):
         ...
 
     def delete_multipart(self, account_id: str, upload_id: str) -> None: ...
+
+
+class UploadStore(Protocol):
+    """The queue of uploads that wait for a daemon, or are with one; how far each is, its job says."""
+
+    def add(self, upload: QueuedUpload) -> bool:
+        """Put an upload into the queue; False, and nothing changes, when its job is in it already."""
+        ...
+
+    def waiting(
+        self, account_id: str, location: str, now: datetime
+    ) -> Iterator[Sequence[QueuedUpload]]:
+        """Yield what may be handed out at exactly this location, those that wait longest first, some at a time."""
+        ...
+
+    def find(self, ref: JobRef) -> QueuedUpload | None:
+        """Return a job's place in the queue, if it has one."""
+        ...
+
+    def change(self, upload: QueuedUpload, *, holder: str, available_at: datetime) -> bool:
+        """Give an upload another holder and time; False when somebody changed it since it was read."""
+        ...
+
+    def remove(self, ref: JobRef) -> None:
+        """Take a job's upload out of the queue; quiet when it is not in it."""
+        ...
 
 
 class Identity(Protocol):
@@ -312,8 +435,16 @@ class Identity(Protocol):
     ) -> str:
         """Let somebody sign in, or change what they may do; returns the user's id. No projects means all.
 
-        Raises: Conflict when they belong to another account.
+        Raises: InvalidRequest (email, password); Conflict when they belong to another account.
         """
+        ...
+
+    def set_active(self, user_id: str, is_active: bool) -> None:
+        """Let somebody sign in, or no more, which also ends their sessions. Raises: NotFound."""
+        ...
+
+    def delete_user(self, user_id: str) -> None:
+        """Forget somebody; quiet when they are gone."""
         ...
 
 
@@ -335,6 +466,23 @@ class OrchestratorStore(Protocol):
         ...
 
     def save_orchestrator(self, orchestrator: Orchestrator) -> None: ...
+
+    def change_orchestrator(
+        self, orchestrator_id: str, change: Callable[[Orchestrator], Orchestrator]
+    ) -> Orchestrator:
+        """Replace an orchestrator by `change(orchestrator)`, only what differs is written; `change` may run again.
+
+        Raises: NotFound; Contended; whatever `change` raises.
+        """
+        ...
+
+    def pools(self, orchestrator_id: str) -> list[PoolState]:
+        """Return its pools as the last ticks saw them, by zone, instance type and price class."""
+        ...
+
+    def decisions(self, orchestrator_id: str, pool: PoolKey, limit: int) -> list[KeptDecision]:
+        """Return the latest decisions for a pool, newest first."""
+        ...
 
     def save_stock_outs(self, orchestrator_id: str, stock_outs: Sequence[StockOut]) -> None: ...
 
@@ -467,6 +615,13 @@ class Blobs(Protocol):
         """Return a signed PUT URL; with `md5` the store demands that header and refuses other bytes."""
         ...
 
+    def url_to_upload(self, name: str, lifetime_s: int, md5: str) -> str:
+        """Return a signed PUT URL for an artist's client, which sends headers by what the URL looks like.
+
+        Where it sends the MD5 along, the store refuses other bytes; where it does not, `stat` tells what arrived.
+        """
+        ...
+
     def begin_parts(self, name: str) -> str:
         """Start an upload in parts; returns its id."""
         ...
@@ -475,16 +630,21 @@ class Blobs(Protocol):
         """Return a signed PUT URL of one part, whose answer carries an ETag."""
         ...
 
-    def complete_parts(self, name: str, upload_id: str, etags: Mapping[int, str]) -> Blob:
-        """Join the parts. Raises: NotFound (no such upload); InvalidRequest (parts do not match)."""
-        ...
+    def complete_parts(
+        self, name: str, upload_id: str, etags: Mapping[int, str], size_bytes: int
+    ) -> Blob:
+        """Join the parts, if they have so many bytes in all.
 
-    def copy(self, source: str, target: str) -> None:
-        """Copy inside the store, without the bytes coming here. Raises: NotFound."""
+        Raises: NotFound (no such upload); InvalidRequest (parts or their size do not match), and the upload stays.
+        """
         ...
 
     def delete(self, name: str) -> None:
         """Remove an object; quiet when it is gone."""
+        ...
+
+    def stored_bytes(self, prefix: str) -> int:
+        """Return how many bytes all objects have whose names begin like this; takes one call for a thousand of them."""
         ...
 
 
@@ -497,6 +657,36 @@ class Bus(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DeadLetter:
+    """A message that no handler took. `receipt` is good for a minute or so, for the one who took it."""
+
+    topic: str
+    message_id: str
+    data: bytes
+    published_at: datetime
+    receipt: str
+
+
+class DeadLetters(Protocol):
+    """What lies on the dead-letter topic of each topic."""
+
+    def take(self, topic: str) -> list[DeadLetter]:
+        """Take what lies there now; what is neither removed nor put back comes back by itself.
+
+        Raises: NotFound; CloudError.
+        """
+        ...
+
+    def put_back(self, letters: Sequence[DeadLetter]) -> None:
+        """Let others have them. Raises: CloudError."""
+        ...
+
+    def remove(self, letters: Sequence[DeadLetter]) -> None:
+        """Forget them for good. Raises: CloudError."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
 class Ports:
     """All that the services of dispatch need, made once by `wiring`.
 
@@ -505,12 +695,14 @@ class Ports:
     """
 
     jobs: JobStore
+    ledger: LedgerStore
     admission: AdmissionStore
     accounts: AccountStore
     orchestrators: OrchestratorStore
+    uploads: UploadStore
     blobs: Blobs
     bus: Bus
     schedulers: Callable[[Orchestrator], Scheduler]
-    attempt_token: Callable[[AttemptRef], str]
+    attempt_token: Callable[[AttemptRef, Shape], str]
     agent_url: str
     now: Callable[[], datetime]

@@ -3,8 +3,9 @@
 Both are signed by the same ring of keys and told apart by their audience, so that neither can be used as the other.
 """
 
-from collections.abc import Mapping
-from datetime import datetime, timedelta
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import jwt
@@ -17,6 +18,12 @@ ALGORITHM = "HS256"
 AGENT_AUDIENCE = "baton-agent"
 ATTEMPT_LIFETIME = timedelta(days=14)
 MIN_SECRET_CHARACTERS = 32
+
+# The id of a key says when `with_next_key` made it.
+_DATED = "k%Y%m%dT%H%M%S"
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+# As long as an attempt's token lasts, and as long again for a new key to begin signing.
+_NEEDED_AFTER_SUCCESSOR = 2 * ATTEMPT_LIFETIME
 
 
 class Tokens:
@@ -36,8 +43,14 @@ class Tokens:
     @classmethod
     def parse(cls, text: str) -> "Tokens":
         """Read a key ring written as `kid:secret,kid2:secret2`. Raises: ValueError."""
-        pairs = (entry.strip().partition(":") for entry in text.split(",") if entry.strip())
-        return cls({key_id: secret for key_id, _, secret in pairs})
+        pairs = [entry.strip().partition(":") for entry in text.split(",") if entry.strip()]
+        if not all(colon for _, colon, _ in pairs):
+            # never say what is there instead: it may be a secret
+            raise ValueError("signing keys: each signing key must be written as id:secret")
+        keys = {key_id: secret for key_id, _, secret in pairs}
+        if len(keys) < len(pairs):
+            raise ValueError("signing keys: two have the same id")
+        return cls(keys)
 
     def issue_client(
         self, principal: Principal, audience: str, now: datetime, lifetime: timedelta
@@ -49,6 +62,8 @@ class Tokens:
                 "account": principal.account_id,
                 "user": principal.user_id,
                 "role": principal.role.value,
+                "key": principal.client_id,
+                "iat": int(now.timestamp()),
                 "exp": int((now + lifetime).timestamp()),
             }
         )
@@ -67,13 +82,16 @@ class Tokens:
             raise Unauthenticated("this is not the token of a client")
         try:
             return Principal(
-                account_id=claims["account"], user_id=claims["user"], role=Role(claims["role"])
+                account_id=claims["account"],
+                user_id=claims["user"],
+                role=Role(claims["role"]),
+                client_id=claims.get("key", ""),
             )
         except (KeyError, ValueError) as error:
             raise Unauthenticated("the token lacks a claim") from error
 
-    def issue_attempt(self, ref: AttemptRef, now: datetime) -> str:
-        """Return the token of one attempt."""
+    def issue_attempt(self, ref: AttemptRef, now: datetime, shape: str = "") -> str:
+        """Return the token of one attempt; `shape` names the machine that it was placed for."""
         return self._sign(
             {
                 "aud": AGENT_AUDIENCE,
@@ -81,6 +99,7 @@ class Tokens:
                 "job": ref.job_id,
                 "task": ref.task_id,
                 "attempt": ref.number,
+                "shape": shape,
                 "exp": int((now + ATTEMPT_LIFETIME).timestamp()),
             }
         )
@@ -96,6 +115,11 @@ class Tokens:
             )
         except (KeyError, ValueError, TypeError) as error:
             raise Unauthenticated("the token lacks a claim") from error
+
+    def shape_of(self, token: str) -> str:
+        """Return what an attempt was placed for, "" if unknown, of a token that `read_attempt` has accepted."""
+        claims = jwt.decode(token, options={"verify_signature": False})
+        return str(claims.get("shape", ""))
 
     def _sign(self, claims: Mapping[str, Any]) -> str:
         return jwt.encode(
@@ -119,3 +143,48 @@ class Tokens:
         except (jwt.InvalidTokenError, KeyError) as error:
             raise Unauthenticated("the token is not valid") from error
         return claims
+
+
+def with_next_key(ring: str, *, secret: str, now: datetime) -> str:
+    """Return a ring, as BATON_SIGNING_KEYS has it, with a fresh key that verifies but does not sign yet.
+
+    Every function must have this ring before `with_next_key_signing` follows: one that does not know a key refuses
+    what it signed. Keys whose last tokens have expired are dropped. Raises: ValueError.
+    """
+    entries = _entries(ring)
+    key_id = now.strftime(_DATED)
+    entries = [entries[0], f"{key_id}:{secret}", *_still_needed(entries, now)]
+    Tokens.parse(",".join(entries))
+    return ",".join(entries)
+
+
+def with_next_key_signing(ring: str) -> str:
+    """Return a ring whose newest key signs; all others go on verifying what they signed. Raises: ValueError."""
+    entries = _entries(ring)
+    newest = max(entries, key=lambda each: _made_at(each) or _LONG_AGO)
+    if newest == entries[0]:
+        raise ValueError("signing keys: the newest key signs already")
+    return ",".join([newest, *(each for each in entries if each != newest)])
+
+
+def _entries(ring: str) -> list[str]:
+    Tokens.parse(ring)
+    return [entry.strip() for entry in ring.split(",") if entry.strip()]
+
+
+def _still_needed(entries: Sequence[str], now: datetime) -> Iterator[str]:
+    """Yield the keys after the first whose tokens may still be good: those whose successor is not old enough."""
+    made_at = now
+    for successor, entry in pairwise(entries):
+        made_at = _made_at(successor) or made_at
+        if now - made_at > _NEEDED_AFTER_SUCCESSOR:
+            return
+        yield entry
+
+
+def _made_at(entry: str) -> datetime | None:
+    """Return when a key was made, None when its id does not say."""
+    try:
+        return datetime.strptime(entry.partition(":")[0], _DATED).replace(tzinfo=UTC)
+    except ValueError:
+        return None

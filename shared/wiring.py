@@ -11,20 +11,25 @@ from typing import TYPE_CHECKING
 from flask import Request
 from google.cloud import firestore
 
-from shared.buses.pubsub import PubSubBus
+from shared.buses.pubsub import PubSubBus, PubSubDeadLetters
 from shared.errors import InvalidRequest
 from shared.http import Reply
 from shared.models.farm import Orchestrator
 from shared.orchestrators.nomad import NomadScheduler
-from shared.ports import Blobs, Bus, Fleet, Identity, Ports, Scheduler
+from shared.ports import Blobs, Bus, DeadLetters, Fleet, Identity, Ports, Scheduler
+from shared.services.limits import CallLimits, SignInLimits
 from shared.services.sign_in import ApiKeys
+from shared.services.standing import Standing
 from shared.services.uploads import PartSizes
 from shared.stores.accounts import FirestoreAccountStore
 from shared.stores.admission import FirestoreAdmissionStore
 from shared.stores.catalog import FirestoreCatalogStore
+from shared.stores.downloads import FirestoreDownloadStore
 from shared.stores.jobs import FirestoreJobStore
+from shared.stores.ledger import FirestoreLedgerStore
 from shared.stores.orchestrators import FirestoreOrchestratorStore
 from shared.stores.transfers import FirestoreTransferStore
+from shared.stores.uploads import FirestoreUploadStore
 from shared.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -73,6 +78,12 @@ def job_store() -> FirestoreJobStore:
 
 
 @cache
+def ledger_store() -> FirestoreLedgerStore:
+    """Return the ledger's sums."""
+    return FirestoreLedgerStore(firestore_client())
+
+
+@cache
 def admission_store() -> FirestoreAdmissionStore:
     """Return the active jobs."""
     return FirestoreAdmissionStore(firestore_client())
@@ -91,9 +102,21 @@ def catalog_store() -> FirestoreCatalogStore:
 
 
 @cache
+def download_store() -> FirestoreDownloadStore:
+    """Return what download daemons may be handed."""
+    return FirestoreDownloadStore(firestore_client())
+
+
+@cache
 def transfer_store() -> FirestoreTransferStore:
     """Return the work of up- and downloaders."""
     return FirestoreTransferStore(firestore_client())
+
+
+@cache
+def upload_store() -> FirestoreUploadStore:
+    """Return the queue of uploads."""
+    return FirestoreUploadStore(firestore_client())
 
 
 @cache
@@ -104,7 +127,15 @@ def orchestrator_store() -> FirestoreOrchestratorStore:
 
 @cache
 def blobs() -> Blobs:
-    """Return the object storage."""
+    """Return the object storage. Raises: RuntimeError when there is no driver for it."""
+    kind = os.environ.get("BATON_BLOBS", "gcs")
+    if kind == "s3":
+        from shared.blobs.s3 import S3Blobs
+
+        endpoint = os.environ.get("BATON_S3_ENDPOINT", "")
+        return S3Blobs.connect(bucket=setting("BATON_BUCKET"), endpoint=endpoint)
+    if kind != "gcs":
+        raise RuntimeError(f"BATON_BLOBS: no driver for {kind!r}")
     return _gcs()
 
 
@@ -125,11 +156,21 @@ def bus() -> Bus:
     return PubSubBus.connect(project=setting("GOOGLE_CLOUD_PROJECT"))
 
 
-_schedulers: dict[tuple[str, str], Scheduler] = {}
+@cache
+def dead_letters() -> DeadLetters:
+    """Return the messages that no handler took."""
+    return PubSubDeadLetters.connect(project=setting("GOOGLE_CLOUD_PROJECT"))
+
+
+_schedulers: dict[tuple[object, ...], Scheduler] = {}
 
 
 def scheduler(orchestrator: Orchestrator) -> Scheduler:
     """Return the scheduler of an orchestrator. Raises: InvalidRequest when there is no driver for it."""
+    if orchestrator.scheduler == "kubernetes":
+        return _kubernetes(orchestrator)
+    if orchestrator.scheduler == "batch":
+        return _batch(orchestrator)
     if orchestrator.scheduler != "nomad":
         raise InvalidRequest({"scheduler": f"no driver for {orchestrator.scheduler!r}"})
     key = (orchestrator.orchestrator_id, orchestrator.scheduler_address)
@@ -142,6 +183,44 @@ def scheduler(orchestrator: Orchestrator) -> Scheduler:
     return _schedulers[key]
 
 
+def _batch(orchestrator: Orchestrator) -> Scheduler:
+    """Return the scheduler of an orchestrator on AWS Batch; its address is empty where the API is Amazon's own."""
+    from shared.orchestrators.batch import BatchScheduler
+
+    key = (f"{orchestrator.orchestrator_id}:{orchestrator.region}", orchestrator.scheduler_address)
+    if key not in _schedulers:
+        _schedulers[key] = BatchScheduler(
+            orchestrator.region,
+            orchestrator_id=orchestrator.orchestrator_id,
+            endpoint=orchestrator.scheduler_address,
+        )
+    return _schedulers[key]
+
+
+def _kubernetes(orchestrator: Orchestrator) -> Scheduler:
+    """Return the scheduler of an orchestrator on Kubernetes, whose client takes a while to import."""
+    from shared.orchestrators.kubernetes import KubernetesScheduler
+    from shared.orchestrators.kubernetes_bodies import Site
+
+    types = {each.name: each.machine_type for each in catalog_store().known_instance_types()}
+    address = orchestrator.scheduler_address
+    key = (orchestrator.orchestrator_id, address, frozenset(types.items()))
+    if key not in _schedulers:
+        site = Site(
+            orchestrator_id=orchestrator.orchestrator_id,
+            address=address,
+            namespace=os.environ.get("KUBERNETES_NAMESPACE", "baton"),
+            image=setting("BATON_AGENT_IMAGE"),
+            machine_types=types,
+        )
+        _schedulers[key] = KubernetesScheduler(
+            site,
+            token=os.environ.get("KUBERNETES_TOKEN", ""),
+            ca_path=os.environ.get("KUBERNETES_CA_FILE", ""),
+        )
+    return _schedulers[key]
+
+
 _fleets: dict[tuple[str, str, str, frozenset[tuple[str, str]]], Fleet] = {}
 
 
@@ -150,12 +229,18 @@ def fleet(orchestrator: Orchestrator) -> Fleet:
 
     Raises: InvalidRequest when there is no driver for it.
     """
+    if orchestrator.fleet == "managed":
+        from shared.fleets.managed import ManagedFleet
+
+        return ManagedFleet()
+    if orchestrator.fleet == "ec2":
+        return _ec2(orchestrator)
     if orchestrator.fleet != "gce":
         raise InvalidRequest({"fleet": f"no driver for {orchestrator.fleet!r}"})
     from shared.fleets.gce import GceFleet
     from shared.fleets.gce_resources import Machine
 
-    types = {each.name: each.machine_type for each in catalog_store().instance_types()}
+    types = {each.name: each.machine_type for each in catalog_store().known_instance_types()}
     key = (
         orchestrator.orchestrator_id,
         orchestrator.project,
@@ -169,18 +254,37 @@ def fleet(orchestrator: Orchestrator) -> Fleet:
     return _fleets[key]
 
 
+def _ec2(orchestrator: Orchestrator) -> Fleet:
+    """Return the fleet of an orchestrator on Amazon EC2."""
+    from shared.fleets.ec2 import Ec2Fleet
+    from shared.fleets.ec2_resources import Machine
+
+    types = {each.name: each.machine_type for each in catalog_store().known_instance_types()}
+    key = (
+        f"{orchestrator.orchestrator_id}:{orchestrator.max_per_pool}",
+        orchestrator.region,
+        f"{orchestrator.scheduler}:{orchestrator.scheduler_address}",
+        frozenset(types.items()),
+    )
+    if key not in _fleets:
+        _fleets[key] = Ec2Fleet(orchestrator, machine=Machine(machine_types=types))
+    return _fleets[key]
+
+
 @cache
 def ports() -> Ports:
     """Return all that the services of dispatch need."""
     return Ports(
         jobs=job_store(),
+        ledger=ledger_store(),
         admission=admission_store(),
         accounts=account_store(),
         orchestrators=orchestrator_store(),
+        uploads=upload_store(),
         blobs=blobs(),
         bus=bus(),
         schedulers=scheduler,
-        attempt_token=lambda ref: tokens().issue_attempt(ref, now()),
+        attempt_token=lambda ref, shape: tokens().issue_attempt(ref, now(), shape.name),
         agent_url=setting("BATON_AGENT_URL"),
         now=now,
     )
@@ -197,7 +301,30 @@ def identity() -> Identity:
 @cache
 def api_keys() -> ApiKeys:
     """Return the verifier of API keys, with its memory of good ones."""
-    return ApiKeys(account_store(), now)
+    return ApiKeys(account_store(), standing())
+
+
+@cache
+def standing() -> Standing:
+    """Return what becomes of tokens whose user or key has changed since."""
+    return Standing(account_store(), now)
+
+
+@cache
+def call_limits() -> CallLimits:
+    """Return how often clients may call, as this process has counted."""
+    return CallLimits(account_store().account)
+
+
+@cache
+def sign_in_limits() -> SignInLimits:
+    """Return how often sign-ins may fail, as this process has counted."""
+    return SignInLimits()
+
+
+def trusted_proxies() -> int:
+    """Return how many proxies of ours, at least one, write their caller's address behind X-Forwarded-For."""
+    return max(int(os.environ.get("BATON_TRUSTED_PROXIES", "1")), 1)
 
 
 @cache
@@ -210,3 +337,12 @@ def part_sizes() -> PartSizes:
         ),
         part_bytes=int(os.environ.get("BATON_MULTIPART_PART_BYTES", usual.part_bytes)),
     )
+
+
+@cache
+def storage_price() -> int:
+    """Return what a GiB stored for a month costs, in micro-dollars.
+
+    Source: cloud.google.com/storage/pricing, Standard, us-central1, 2026-11: 0.020 US dollars.
+    """
+    return int(os.environ.get("BATON_STORAGE_MICROS_PER_GIB_MONTH", 20_000))

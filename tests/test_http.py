@@ -12,6 +12,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from shared import errors
+from shared.core.permissions import Action
 from shared.errors import (
     AttemptWithdrawn,
     BatonError,
@@ -21,13 +22,23 @@ from shared.errors import (
     InvalidTransition,
     NotFound,
     OutOfCapacity,
+    PartlyRefused,
     StaleAttempt,
     TooLarge,
     TooManyRequests,
     Transient,
     Unauthenticated,
 )
-from shared.http import Reply, Routes, answer_push, bearer, check_schedule, read_json, status_of
+from shared.http import (
+    Reply,
+    Route,
+    Routes,
+    answer_push,
+    bearer,
+    check_schedule,
+    read_json,
+    status_of,
+)
 
 TOKEN = "push-token"
 RAISED: dict[str, BatonError] = {
@@ -36,6 +47,8 @@ RAISED: dict[str, BatonError] = {
     "forbidden": Forbidden("not yours"),
     "missing": NotFound("job 1"),
     "conflict": InvalidTransition("no"),
+    "partly": PartlyRefused({"jobids.00002": "has ended"}),
+    "often": TooManyRequests("too often", 2.1),
     "transient": OutOfCapacity("zone-a"),
 }
 SEEN: list[dict[str, Any]] = []
@@ -116,7 +129,8 @@ def all_errors() -> list[type[BatonError]]:
 def test_every_error_but_the_base_has_a_status(kind: type[BatonError]) -> None:
     if kind is BatonError:
         return
-    error = kind({"field": "wrong"}) if kind is InvalidRequest else kind("why")
+    has_fields = issubclass(kind, InvalidRequest | PartlyRefused)
+    error = kind({"field": "wrong"}) if has_fields else kind("why")
     assert status_of(error) in range(400, 500) if issubclass(kind, errors.Rejected) else 503
 
 
@@ -168,6 +182,40 @@ def test_a_refusal_names_its_fields(web: FlaskClient) -> None:
     reply = web.get("/raise/invalid")
     assert reply.status_code == 422
     assert _json(reply)["error"]["fields"] == {"project": "unknown: x"}
+
+
+def test_a_command_that_some_cannot_follow_names_them(web: FlaskClient) -> None:
+    reply = web.get("/raise/partly")
+    assert reply.status_code == 409
+    assert _json(reply)["error"]["fields"] == {"jobids.00002": "has ended"}
+
+
+def test_who_calls_too_often_is_told_when_to_call_again(web: FlaskClient) -> None:
+    reply = web.get("/raise/often")
+    assert (reply.status_code, reply.headers["Retry-After"]) == (429, "3")
+    assert _json(reply)["error"] == {"code": "TooManyRequests", "message": "too often"}
+
+
+def test_what_the_guard_refuses_never_reaches_its_view() -> None:
+    seen: list[str] = []
+
+    def guard(_: Request, route: Route) -> None:
+        if route.action is not None:
+            raise Forbidden("not you")
+
+    def view(asked: Request) -> Reply:
+        seen.append(asked.path)
+        return {}
+
+    routes = Routes(
+        [Route("GET", "/closed", view, action=Action.READ), Route("GET", "/open", view)],
+        guard=guard,
+    )
+    app = Flask(__name__)
+    app.add_url_rule("/<path:path>", view_func=lambda path: routes.answer(request))
+    web = app.test_client()
+    assert [web.get(path).status_code for path in ("/closed", "/open")] == [403, 200]
+    assert seen == ["/open"]
 
 
 def test_a_refusal_is_one_line_of_json_in_the_log_without_the_query(

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from shared.core.lifecycle import COMMANDS, ENDS, FENCES, LOST_RETRIES, UNCLAIMED_ATTEMPTS
+from shared.core.orders import JOB_COMMANDS, Phase
 from shared.models.job import Command, JobStatus
 from shared.models.task import Outcome, TaskStatus, WaitingFor
 
@@ -26,10 +27,22 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def commands() -> str:
     """Return what each command makes of each status; a dash where it does not apply."""
-    head = ["status", *(f"`{order}`" for order in Command)]
+    orders = [order for order in Command if any(order is each for _, each in COMMANDS)]
+    head = ["status", *(f"`{order}`" for order in orders)]
     rows = [
-        [f"**{status}**", *(COMMANDS.get((status, order), "–") for order in Command)]
+        [f"**{status}**", *(COMMANDS.get((status, order), "–") for order in orders)]
         for status in TaskStatus
+    ]
+    return table(head, rows)
+
+
+def job_commands() -> str:
+    """Return which commands a whole job obeys, by how far it is."""
+    words = {True: "yes", False: "is so already", None: "–"}
+    head = ["command", *(f"{phase}" for phase in Phase)]
+    rows = [
+        [f"`{order}`", *(words[JOB_COMMANDS.get((phase, order))] for phase in Phase)]
+        for order in Command
     ]
     return table(head, rows)
 
@@ -73,22 +86,37 @@ again holds.
 
 ### What people may order
 
-For a single task a command that does not apply is refused; on a whole job it passes over such tasks. `release` is
-ordered by the server when all scouts have succeeded.
+For a single task a command that does not apply is refused, by name, while the others named with it follow; on a whole
+job it passes over such tasks. `release` is ordered by the server when all scouts have succeeded. What was ordered
+already is so: saying it again changes nothing. `edit` takes back what waits at the scheduler as another machine or with
+another priority.
 
 {commands()}
 
+### What a whole job obeys
+
+{job_commands()}
+
+`retry_sync` makes inputs ready once more where that failed, as `retry` and `retry_all` do; where they are ready it is
+refused. `reviewed` notes who looked first at what came of the job; a retry forgets it. `edit` changes priority,
+instance type, price class and `max_instances`: what runs goes on as it is, a lower `max_instances` stops nothing, and
+an attempt that was placed for the machine of before can no longer be claimed. `retry_sync`, `reviewed` and `edit` are
+for whole jobs only.
+
 ### What a command on a whole job means for claims, at once
 
-{table(["command", "fence"], [[f"`{order}`", FENCES[order]] for order in Command])}
+{table(["command", "fence"], [[f"`{order}`", fence] for order, fence in FENCES.items()])}
+
+Other commands leave the fence as it is.
 
 ## Jobs
 
 {", ".join(f"`{status}`" for status in JobStatus)}.
 The status follows from the counts of the tasks: ended jobs are `failed` if any task failed, else `killed`, `preempted`,
 `success` or (all of them) `downloaded`; others are `running` if any task runs, then what the inputs' way says
-(`sync_pending`, `syncing`, `sync_failed`), then `pending` if any task is, and `holding` if only held tasks are left. A
-killed job says so at once and has ended when all its tasks have.
+(`upload_pending`, `uploading`, `sync_pending`, `syncing`; `sync_failed` if it came to nothing), then `pending` if
+any task is, and `holding` if only held tasks are left. A killed job says so at once and has ended when all its tasks
+have.
 
 ## Why something waits
 

@@ -19,8 +19,10 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--data", type=Path, required=True, help="where state and machines are")
-    parser.add_argument("--nomad", required=True, help="URL that instances register with")
-    parser.add_argument("--boot-s", type=float, default=2.0, help="from creation to joining Nomad")
+    joined = parser.add_mutually_exclusive_group(required=True)
+    joined.add_argument("--nomad", help="URL of Nomad, which instances register with")
+    joined.add_argument("--kubernetes", help="URL of the API server, which instances register with")
+    parser.add_argument("--boot-s", type=float, default=2.0, help="from creation to joining")
     parser.add_argument("--stop-s", type=float, default=0.2, help="from deletion to being off")
     parser.add_argument("--operation-s", type=float, default=0.2)
     parser.add_argument("--retry-s", type=float, default=1.0, help="between tries to create")
@@ -57,8 +59,9 @@ async def _run(arguments: argparse.Namespace) -> None:
         stop_s=arguments.stop_s, retry_s=arguments.retry_s, notice_s=arguments.notice_s,
         orphan_s=arguments.orphan_s,
     )  # fmt: skip
+    joins = {"nomad": arguments.nomad} if arguments.nomad else {"kubernetes": arguments.kubernetes}
     lifecycle = Lifecycle(
-        state, faults, machines, pace, nomad=arguments.nomad, max_allocs=arguments.max_allocs
+        state, faults, machines, pace, joins=joins, max_allocs=arguments.max_allocs
     )
     groups = Groups(state, lifecycle)
     operations = Operations(state, arguments.operation_s)

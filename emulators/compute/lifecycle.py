@@ -32,7 +32,7 @@ class Pace:
 
 
 class Lifecycle:
-    """Moves instances on. It alone starts and ends machines."""
+    """Moves instances on. It alone starts and ends machines, which join `nomad` or `kubernetes` at its URL."""
 
     def __init__(
         self,
@@ -41,14 +41,14 @@ class Lifecycle:
         machines: Machines,
         pace: Pace,
         *,
-        nomad: str,
+        joins: dict[str, str],
         max_allocs: int,
     ) -> None:
         self._state = state
         self._faults = faults
         self._machines = machines
         self._pace = pace
-        self._nomad = nomad
+        self._joins = joins
         self._max_allocs = max_allocs
 
     def recover(self) -> None:
@@ -249,7 +249,7 @@ class Lifecycle:
             "preempted": instance["preempted"], "maintenance_event": instance["maintenance_event"],
             "cores": facts.cores, "memory_mib": facts.memory_mib, "cpu_mhz": facts.cpu_mhz,
             "max_allocs": self._max_allocs, "node_id": str(uuid.uuid5(uuid.NAMESPACE_OID, instance["id"])),
-            "nomad": self._nomad, "boot_at": instance["boot_at"], "directory": str(directory),
+            **self._joins, "boot_at": instance["boot_at"], "directory": str(directory),
             "cache": str(self._machines.cache(instance["zone"])),
             "lock": str(self._machines.lock), "orphan_s": self._pace.orphan_s,
         }  # fmt: skip

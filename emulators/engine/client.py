@@ -20,21 +20,31 @@ class Client:
         if parts.scheme != "http" or parts.hostname is None:
             raise ValueError(f"not an http URL: {url}")
         self._host, self._port = parts.hostname, parts.port or 80
-        self._headers = headers or {}
+        self._headers = {"Content-Type": "application/json", **(headers or {})}
         self._lock = asyncio.Lock()
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def call(
-        self, method: str, path: str, body: object = None, *, timeout_s: float = 10
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        timeout_s: float = 10,
+        is_text: bool = False,
     ) -> tuple[int, dict[str, str], Any]:
-        """Return status, headers and the JSON (else the text) of the answer. Raises: Unreachable.
+        """Return status, headers and the JSON (else, or if `is_text`, the text) of the answer. Raises: Unreachable.
 
         A call on a connection that the service has closed meanwhile is sent once more.
         """
         async with self._lock:
             for is_last in (self._streams is None, True):
                 try:
-                    return await asyncio.wait_for(self._exchange(method, path, body), timeout_s)
+                    exchange = self._exchange(method, path, body)
+                    status, headers, raw = await asyncio.wait_for(exchange, timeout_s)
+                    is_json = headers.get("content-type", "").startswith("application/json")
+                    answer = json.loads(raw) if is_json and not is_text else raw.decode()
+                    return status, headers, answer
                 except (OSError, asyncio.IncompleteReadError, ValueError) as exc:
                     self.close()
                     if is_last or isinstance(exc, TimeoutError):
@@ -43,7 +53,7 @@ class Client:
 
     async def _exchange(
         self, method: str, path: str, body: object
-    ) -> tuple[int, dict[str, str], Any]:
+    ) -> tuple[int, dict[str, str], bytes]:
         if self._streams is None:
             self._streams = await asyncio.open_connection(self._host, self._port)
         reader, writer = self._streams
@@ -52,7 +62,6 @@ class Client:
             f"{method} {path} HTTP/1.1",
             f"Host: {self._host}:{self._port}",
             f"Content-Length: {len(payload)}",
-            "Content-Type: application/json",
             *(f"{name}: {value}" for name, value in self._headers.items()),
         ]
         writer.write("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + payload)
@@ -64,8 +73,7 @@ class Client:
         raw = await read_body(reader, head[1])
         if head[1].get("connection", "").lower() == "close":
             self.close()
-        is_json = head[1].get("content-type", "").startswith("application/json")
-        return status, head[1], json.loads(raw) if is_json else raw.decode()
+        return status, head[1], raw
 
     def close(self) -> None:
         """Drop the connection; the next call opens another."""

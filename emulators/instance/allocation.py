@@ -167,7 +167,7 @@ class Allocation:
         state |= {"State": "running", "StartedAt": state["StartedAt"] or _timestamp()}
         self.client_status = "running"
         self._on_change(self)
-        await _ended(pid)
+        await executor.ended(pid)
         del self._executors[command.name]
         end = executor.ending(command)
         message = f"Exit Code: {end.exit_code}"
@@ -240,17 +240,3 @@ class Allocation:
             memory_max_mib=(task.get("Resources") or {}).get("MemoryMaxMB") or 0,
             main=program.main,
         )
-
-
-async def _ended(pid: int) -> None:
-    """Return when the child `pid` has ended, and reap it."""
-    loop = asyncio.get_running_loop()
-    descriptor = os.pidfd_open(pid)
-    ended: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(descriptor, ended.set_result, None)
-    try:
-        await ended
-    finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
-    os.waitpid(pid, 0)  # noqa: ASYNC222 - it has ended: this does not wait

@@ -15,6 +15,11 @@ _IMAGE = ("BATON_SOFTWARE_PATHS", "BATON_SANDBOX", "BATON_SANDBOX_UID", "BATON_L
 _VARIABLE = re.compile(r"\$\{([\w.]+)\}")
 
 
+def image_variables() -> dict[str, str]:
+    """Return what the machine's image sets for every command."""
+    return {name: os.environ[name] for name in (*_INHERITED, *_IMAGE) if name in os.environ}
+
+
 def node_variables(node: Mapping[str, Any]) -> dict[str, str]:
     """Return what `${...}` may name of a node: node.*, meta.*, attr.*."""
     return {
@@ -62,7 +67,7 @@ def task_environment(
     """Return the environment of one task; `machine` are the variables of the machine's image."""
     resources = task.get("Resources") or {}
     variables = {
-        **{name: os.environ[name] for name in (*_INHERITED, *_IMAGE) if name in os.environ},
+        **image_variables(),
         "NOMAD_ALLOC_DIR": str(directory / "alloc"),
         "NOMAD_TASK_DIR": str(directory / task["Name"] / "local"),
         "NOMAD_SECRETS_DIR": str(directory / task["Name"] / "secrets"),

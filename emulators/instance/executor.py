@@ -5,6 +5,7 @@ that a renderer which left its session is found too, and ends everything when th
 when it is told to stop, or when the machine ends.
 """
 
+import asyncio
 import contextlib
 import gc
 import os
@@ -68,6 +69,20 @@ def start(command: Command) -> int:
         code = 0
     finally:
         os._exit(code)
+
+
+async def ended(pid: int) -> None:
+    """Return when the executor `pid` has ended, and reap it."""
+    loop = asyncio.get_running_loop()
+    descriptor = os.pidfd_open(pid)
+    is_over: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(descriptor, is_over.set_result, None)
+    try:
+        await is_over
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+    os.waitpid(pid, 0)  # noqa: ASYNC222 - it has ended: this does not wait
 
 
 def ending(command: Command) -> Ending:

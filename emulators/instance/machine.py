@@ -14,6 +14,7 @@ from typing import Any
 
 from emulators.engine.files import read_json, write_json
 from emulators.engine.http import Server
+from emulators.instance.kubelet import Kubelet
 from emulators.instance.metadata import MetadataServer
 from emulators.instance.node import Node
 
@@ -65,7 +66,8 @@ async def _boot(machine_dir: Path, machine: dict[str, Any], port: int) -> None:
         status = {"metadata_port": port, "machine_pid": os.getpid(), "booted_at": time.time()}
         write_json(machine_dir / "status.json", status)
 
-    node = Node(machine, metadata_host=f"127.0.0.1:{port}", on_joined=joined)
+    joined_as = Kubelet if "kubernetes" in machine else Node
+    node = joined_as(machine, metadata_host=f"127.0.0.1:{port}", on_joined=joined)
     await asyncio.sleep(max(machine["boot_at"] - time.time(), 0))
     await node.run()
 

@@ -1,11 +1,15 @@
 """One tick of the autoscaler for one orchestrator, and what follows from what it saw."""
 
 import secrets
+from collections.abc import Collection
 from typing import Any
 
 from shared import wiring
+from shared.core.admission import is_admissible
 from shared.log import log
 from shared.models.farm import Orchestrator
+from shared.models.job import JobRef
+from shared.models.task import TaskStatus
 from shared.services.autoscale import TickReport, tick
 from shared.services.explain import explain
 from shared.services.reconcile import reconcile
@@ -25,6 +29,12 @@ def scale(orchestrator: Orchestrator) -> dict[str, Any]:
     def ask_again() -> None:
         wiring.bus().publish("scale", [{"orchestrator_id": orchestrator.orchestrator_id}])
 
+    def pending(jobs: Collection[JobRef]) -> dict[JobRef, int]:
+        found = wiring.job_store().jobs(jobs)
+        return {
+            job.ref: job.counts.get(TaskStatus.PENDING, 0) for job in found if is_admissible(job)
+        }
+
     report = tick(
         orchestrator.orchestrator_id,
         orchestrators=wiring.orchestrator_store(),
@@ -34,6 +44,7 @@ def scale(orchestrator: Orchestrator) -> dict[str, Any]:
         new_token=lambda: secrets.token_hex(4),
         follow_up=follow_up,
         ask_again=ask_again,
+        pending=pending,
     )
     if report is None:
         return {"is_busy": True}

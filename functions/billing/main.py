@@ -1,43 +1,36 @@
-"""The function `billing`: days summed from the ledger (Pub/Sub and schedule), and the audit of the books (schedule)."""
-
-from datetime import datetime
-from typing import Any
+"""The function `billing`: usage reports (HTTP), what they are drawn from (Pub/Sub, schedule), the audit (schedule)."""
 
 import functions_framework
 from flask import Request, Response
 
+from functions.billing import reports
+from functions.billing.messages import HANDLERS
+from functions.submit.callers import guard
 from shared import wiring
-from shared.errors import InvalidRequest
-from shared.http import Reply, Routes, answer_push, check_schedule
+from shared.core.permissions import Action
+from shared.http import Reply, Route, Routes, answer_push, check_schedule
 from shared.log import log
+from shared.schemas import answers, queries
 from shared.services.audit import audit
-from shared.services.meter import meter, meter_all
-
-
-def _meter(message: dict[str, Any]) -> None:
-    account_id, date = message.get("account_id"), message.get("date")
-    if not isinstance(account_id, str) or not isinstance(date, str):
-        raise InvalidRequest({"message": "must name account_id and date"})
-    try:
-        is_day = datetime.strptime(date, "%Y-%m-%d").strftime("%Y-%m-%d") == date  # noqa: DTZ007  a day, no moment
-    except ValueError:
-        is_day = False
-    if not is_day:
-        raise InvalidRequest({"date": "must be a day, YYYY-MM-DD"})
-    ports = wiring.ports()
-    ports.accounts.account(account_id)
-    meter(account_id, date, ports)
+from shared.services.meter import meter_all
+from shared.services.storage import ask_to_measure
 
 
 def _pushed(request: Request, **_: str) -> Reply:
     """Pub/Sub only: the push endpoint carries the shared token."""
-    return answer_push(request, {"meter": _meter}, wiring.push_token())
+    return answer_push(request, HANDLERS, wiring.push_token())
 
 
 def _rollup(request: Request) -> Reply:
     """The scheduler only: sum the days that may still change."""
     check_schedule(request, wiring.push_token())
     return {"account_count": meter_all(wiring.ports())}
+
+
+def _ask_to_measure(request: Request) -> Reply:
+    """The scheduler only: have what every account stores measured."""
+    check_schedule(request, wiring.push_token())
+    return {"account_count": ask_to_measure(wiring.ports())}
 
 
 def _audit(request: Request) -> Reply:
@@ -58,13 +51,31 @@ ROUTES = Routes(
     [
         ("POST", "/projects/<project>/topics/<topic>", _pushed),
         ("POST", "/rollup", _rollup),
+        ("POST", "/measure", _ask_to_measure),
         ("POST", "/audit", _audit),
         ("GET", "/healthz", wiring.healthz),
-    ]
+        Route(
+            "GET",
+            "/billing/get_usage",
+            reports.get_usage,
+            action=Action.READ_BILLING,
+            query=queries.UsageQuerySchema,
+            answers={200: answers.UsageSchema},
+        ),
+        Route(
+            "GET",
+            "/billing/get_storage_usage",
+            reports.get_storage_usage,
+            action=Action.READ_BILLING,
+            query=queries.StorageUsageQuerySchema,
+            answers={200: answers.StorageUsageSchema},
+        ),
+    ],
+    guard=guard,
 )
 
 
 @functions_framework.http
 def billing(request: Request) -> Response:
-    """Answer Pub/Sub and the scheduler."""
+    """Answer clients, Pub/Sub and the scheduler."""
     return ROUTES.answer(request)

@@ -90,6 +90,7 @@ def claim(request: Request) -> Reply:
         claim_id=claim_id,
         instance=_text(body, "instance"),
         zone=_text(body, "zone"),
+        shape=wiring.tokens().shape_of(bearer(request)),
         ports=wiring.ports(),
     )
 

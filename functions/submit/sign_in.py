@@ -1,14 +1,17 @@
-"""Sign-in: by API key, or in the browser. Who may: everybody; that is what it is for."""
+"""Sign-in: by API key, or in the browser.
+
+Who may: everybody, that is what it is for; the account comes from the key or the person. Size: 1 MiB.
+"""
 
 from functools import cache
 from pathlib import Path
 
 from flask import Request, Response
 
-from functions.submit.callers import public_host
+from functions.submit.callers import address_of, public_host
 from shared import wiring
 from shared.errors import InvalidRequest, NotFound
-from shared.http import MIB, Reply, read_json
+from shared.http import MIB, Json, Reply, as_response, read_json
 from shared.schemas.loading import load
 from shared.schemas.sign_in import SignInSchema
 from shared.services import sign_in
@@ -26,9 +29,9 @@ def oauth_jwt(request: Request) -> Reply:
         return _page()
     if request.args["grant_type"] != "client_credentials":
         raise InvalidRequest({"grant_type": "must be client_credentials"})
-    principal = wiring.api_keys().principal(
-        request.args.get("client_id", ""), request.args.get("client_secret", "")
-    )
+    client_id = request.args.get("client_id", "")
+    with wiring.sign_in_limits().attempt(client_id, address_of(request)):
+        principal = wiring.api_keys().principal(client_id, request.args.get("client_secret", ""))
     granted = sign_in.grant(
         principal,
         host=public_host(request),
@@ -36,12 +39,14 @@ def oauth_jwt(request: Request) -> Reply:
         tokens=wiring.tokens(),
         now=wiring.now(),
     )
-    return {
-        "access_token": granted.access_token,
-        "token_type": "Bearer",
-        "expires_in": granted.expires_in_s,
-        "scope": granted.scope,
-    }
+    return _unstored(
+        {
+            "access_token": granted.access_token,
+            "token_type": "Bearer",
+            "expires_in": granted.expires_in_s,
+            "scope": granted.scope,
+        }
+    )
 
 
 def client_token(request: Request) -> Reply:
@@ -52,10 +57,18 @@ def client_token(request: Request) -> Reply:
         said["redirect_uri"],
         host=public_host(request),
         identity=wiring.identity(),
+        standing=wiring.standing(),
         tokens=wiring.tokens(),
         now=wiring.now(),
     )
-    return {"redirect_to": target}
+    return _unstored({"redirect_to": target})
+
+
+def _unstored(body: Json) -> Response:
+    """Return an answer with a token in it, which no cache on its way may keep."""
+    answer = as_response(body)
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
 
 
 def _page() -> Response:

@@ -33,7 +33,8 @@ ERRORS: Mapping[int, type[CloudError]] = {
     504: Unreachable,
 }
 
-TIMEOUT_S = (3, 60)  # to connect, to hear something
+# To connect, to hear something: well within the time that a function itself has for its answer.
+TIMEOUT_S = (3, 20)
 RETRY_S = 15.0
 NAMES_PER_BATCH = 100  # what one batch may hold
 AT_ONCE = 8
@@ -101,32 +102,48 @@ class GcsBlobs:
     def url_to_write(self, name: str, lifetime_s: int, md5: str | None = None) -> str:
         return self._sign(name, "PUT", lifetime_s, content_md5=md5)
 
+    def url_to_upload(self, name: str, lifetime_s: int, md5: str) -> str:
+        return self.url_to_write(name, lifetime_s, md5)  # clients send the MD5 along
+
     def begin_parts(self, name: str) -> str:
-        url = self._sign(name, "POST", 60, query_parameters={"uploads": ""})
-        answer = self._post(url, b"", f"begin parts of {name}")
+        answer = self._call(name, "POST", {"uploads": ""}, f"begin parts of {name}")
         return _text(answer, "UploadId")
 
     def url_to_write_part(self, name: str, upload_id: str, part: int, lifetime_s: int) -> str:
         query = {"partNumber": str(part), "uploadId": upload_id}
         return self._sign(name, "PUT", lifetime_s, query_parameters=query)
 
-    def complete_parts(self, name: str, upload_id: str, etags: Mapping[int, str]) -> Blob:
+    def complete_parts(
+        self, name: str, upload_id: str, etags: Mapping[int, str], size_bytes: int
+    ) -> Blob:
+        arrived = self._parts(name, upload_id)
+        found_bytes = sum(size for number, size in arrived.items() if number in etags)
+        if not etags or not etags.keys() <= arrived.keys() or found_bytes != size_bytes:
+            found = f"{len(arrived)} parts, of those named {found_bytes} bytes"
+            raise InvalidRequest({"parts": f"{found} have arrived, not {size_bytes}"})
         root = ElementTree.Element("CompleteMultipartUpload")
         for number in sorted(etags):
             part = ElementTree.SubElement(root, "Part")
             ElementTree.SubElement(part, "PartNumber").text = str(number)
             ElementTree.SubElement(part, "ETag").text = etags[number]
-        url = self._sign(name, "POST", 60, query_parameters={"uploadId": upload_id})
-        self._post(url, ElementTree.tostring(root), f"complete parts of {name}")
+        query = {"uploadId": upload_id}
+        doing = f"complete parts of {name}"
+        self._call(name, "POST", query, doing, ElementTree.tostring(root))
         return self.stat([name]).get(name) or self._missing(name)
 
-    def copy(self, source: str, target: str) -> None:
-        copy, token = self._bucket.blob(target), None
-        with _translated(f"copy {source}"):
-            while True:  # a large object takes several calls
-                token, _, _ = copy.rewrite(self._bucket.blob(source), token=token, **self._options)
-                if token is None:
-                    return
+    def _parts(self, name: str, upload_id: str) -> dict[int, int]:
+        """Return the sizes of the parts that have arrived, by number."""
+        sizes: dict[int, int] = {}
+        marker = "0"
+        while True:
+            query = {"uploadId": upload_id, "part-number-marker": marker}
+            answer = _parsed(self._call(name, "GET", query, f"list parts of {name}"))
+            for part in answer.iterfind("{*}Part"):
+                number, size = part.findtext("{*}PartNumber"), part.findtext("{*}Size")
+                sizes[int(number or 0)] = int(size or 0)
+            marker = answer.findtext("{*}NextPartNumberMarker") or ""
+            if answer.findtext("{*}IsTruncated") != "true" or not marker:
+                return sizes
 
     def delete(self, name: str) -> None:
         with _translated(f"delete {name}"):
@@ -134,6 +151,12 @@ class GcsBlobs:
                 self._bucket.blob(name).delete(**self._options)
             except google_errors.NotFound:
                 return
+
+    def stored_bytes(self, prefix: str) -> int:
+        sizes = "items(size),nextPageToken"
+        with _translated(f"list {prefix}"):
+            listed = self._bucket.list_blobs(prefix=prefix, fields=sizes, **self._options)
+            return sum(each.size for each in listed)
 
     def _stat_batch(self, names: Sequence[str]) -> list[Blob]:
         blobs = [self._bucket.blob(name) for name in dict.fromkeys(names)]
@@ -162,10 +185,13 @@ class GcsBlobs:
             )
         return url
 
-    def _post(self, url: str, body: bytes, doing: str) -> bytes:
-        """Call the XML API by a signed URL. Raises: NotFound, InvalidRequest, CloudError."""
+    def _call(
+        self, name: str, method: str, query: Mapping[str, str], doing: str, body: bytes = b""
+    ) -> bytes:
+        """Call the XML API by a signed URL of ours. Raises: NotFound, InvalidRequest, CloudError."""
+        url = self._sign(name, method, 60, query_parameters=dict(query))
         with _translated(doing):
-            answer = self._session.post(url, data=body, timeout=TIMEOUT_S)
+            answer = self._session.request(method, url, data=body, timeout=TIMEOUT_S)
         if answer.status_code == 404:
             raise NotFound(f"gcs: {doing}: {_reason(answer)}")
         if answer.status_code == 400:
@@ -205,13 +231,18 @@ def _reason(answer: requests.Response) -> str:
 
 def _text(xml: bytes, tag: str) -> str:
     """Return the text of the first element of this name. Raises: CloudError when there is none."""
-    try:
-        found = ElementTree.fromstring(xml).find(f".//{{*}}{tag}")
-    except ElementTree.ParseError as exc:
-        raise CloudError(f"gcs: an answer is not XML: {xml[:200]!r}") from exc
+    found = _parsed(xml).find(f".//{{*}}{tag}")
     if found is None or not found.text:
         raise CloudError(f"gcs: an answer has no {tag}: {xml[:200]!r}")
     return found.text
+
+
+def _parsed(xml: bytes) -> ElementTree.Element:
+    """Return an answer's root. Raises: CloudError when it is no XML."""
+    try:
+        return ElementTree.fromstring(xml)
+    except ElementTree.ParseError as exc:
+        raise CloudError(f"gcs: an answer is not XML: {xml[:200]!r}") from exc
 
 
 @contextmanager

@@ -1,15 +1,17 @@
-"""The Bus of shared/ports.py on Pub/Sub. Messages hold ids only."""
+"""The Bus and the DeadLetters of shared/ports.py on Pub/Sub. Messages hold ids only."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from google.api_core import exceptions as google_errors
 from google.api_core.retry import Retry, if_exception_type
-from google.pubsub_v1 import PublisherClient
+from google.pubsub_v1 import PublisherClient, SubscriberClient
 from google.pubsub_v1.types import PubsubMessage
 
-from shared.errors import CloudError, RateLimited, Unreachable
+from shared.errors import CloudError, NotFound, RateLimited, Unreachable
+from shared.ports import DeadLetter
 
 # The provider's errors -> ours; everything else is a CloudError.
 ERRORS: Mapping[type[google_errors.GoogleAPICallError], type[CloudError]] = {
@@ -29,6 +31,8 @@ PASSING = (
 # Pub/Sub takes 1,000 messages and 10 MB a call; ours are small.
 # Source: https://cloud.google.com/pubsub/quotas, read 2026-11.
 PER_CALL = 500
+# Pub/Sub may have more than its first answers hold; after so long a silence there is nothing more.
+SILENCE_S = 2.0
 
 
 class PubSubBus:
@@ -65,8 +69,88 @@ class PubSubBus:
                 retry=self._retry,
                 timeout=self._timeout_s,
             )
-        except google_errors.RetryError as exc:
-            raise Unreachable(f"pubsub: {path}: {exc}") from exc
+        except (google_errors.RetryError, google_errors.GoogleAPICallError) as exc:
+            raise _translated(path, exc) from exc
+
+
+class PubSubDeadLetters:
+    """The dead-letter subscriptions of one project: TOPIC-dead for each TOPIC."""
+
+    def __init__(
+        self, client: SubscriberClient, project: str, *, silence_s: float = SILENCE_S
+    ) -> None:
+        self._client = client
+        self._project = project
+        self._silence_s = silence_s
+
+    @classmethod
+    def connect(cls, *, project: str) -> "PubSubDeadLetters":
+        """Return the dead letters of a project."""
+        return cls(SubscriberClient(), project)
+
+    def take(self, topic: str) -> list[DeadLetter]:
+        path = self._path(topic)
+        found: list[DeadLetter] = []
+        while some := self._pull(path):
+            found += [
+                DeadLetter(
+                    topic=topic,
+                    message_id=each.message.message_id,
+                    data=bytes(each.message.data),
+                    published_at=datetime.fromtimestamp(each.message.publish_time.timestamp(), UTC),
+                    receipt=each.ack_id,
+                )
+                for each in some
+            ]
+        return found
+
+    def put_back(self, letters: Sequence[DeadLetter]) -> None:
+        for path, receipts in self._receipts(letters):
+            self._call(
+                path,
+                self._client.modify_ack_deadline,
+                ack_ids=receipts,
+                ack_deadline_seconds=0,
+                timeout=TIMEOUT_S,
+            )
+
+    def remove(self, letters: Sequence[DeadLetter]) -> None:
+        for path, receipts in self._receipts(letters):
+            self._call(path, self._client.acknowledge, ack_ids=receipts, timeout=TIMEOUT_S)
+
+    def _path(self, topic: str) -> str:
+        return f"projects/{self._project}/subscriptions/{topic}-dead"
+
+    def _receipts(self, letters: Sequence[DeadLetter]) -> Iterator[tuple[str, list[str]]]:
+        for topic in sorted({each.topic for each in letters}):
+            receipts = [each.receipt for each in letters if each.topic == topic]
+            for start in range(0, len(receipts), PER_CALL):
+                yield self._path(topic), receipts[start : start + PER_CALL]
+
+    def _pull(self, path: str) -> Sequence[Any]:
+        """Return some messages; none when nothing came for a while."""
+        try:
+            answer = self._client.pull(
+                subscription=path, max_messages=PER_CALL, retry=None, timeout=self._silence_s
+            )
+        except google_errors.DeadlineExceeded:
+            return ()
         except google_errors.GoogleAPICallError as exc:
-            error = next((ERRORS[kind] for kind in type(exc).__mro__ if kind in ERRORS), CloudError)
-            raise error(f"pubsub: {path}: {exc}") from exc
+            raise _translated(path, exc) from exc
+        received: Sequence[Any] = answer.received_messages
+        return received
+
+    def _call(self, path: str, call: Callable[..., None], **named: Any) -> None:
+        try:
+            call(subscription=path, **named)
+        except (google_errors.RetryError, google_errors.GoogleAPICallError) as exc:
+            raise _translated(path, exc) from exc
+
+
+def _translated(path: str, exc: google_errors.GoogleAPIError) -> CloudError | NotFound:
+    if isinstance(exc, google_errors.RetryError):
+        return Unreachable(f"pubsub: {path}: {exc}")
+    if isinstance(exc, google_errors.NotFound) and "/subscriptions/" in path:
+        return NotFound(f"pubsub: there is no {path}")
+    error = next((ERRORS[kind] for kind in type(exc).__mro__ if kind in ERRORS), CloudError)
+    return error(f"pubsub: {path}: {exc}")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from statistics import median
 
+from shared.core.durations import expected, left, prior
 from shared.models.farm import (
     FleetInstance,
     FleetProblem,
@@ -20,6 +21,7 @@ from shared.models.farm import (
     Stage,
     StockOut,
 )
+from shared.models.job import JobRef
 
 # What an instance is paid for at least.
 PAID = timedelta(minutes=1)
@@ -35,30 +37,40 @@ class Backlog:
     """Attempts of one shape that wait for a machine.
 
     Shapes: `expected_s` is what each will take, None when nobody knows; `is_passed_over`: machines went unused while
-    they waited, so that another one may be of no use to them.
+    they waited, so that another one may be of no use to them; `is_held`: not at the scheduler yet, because the account
+    or the job runs as much as it may, and there as soon as others end.
     """
 
     shape: Shape
     count: int
     expected_s: float | None = None
     is_passed_over: bool = False
+    is_held: bool = False
 
 
 def expected_seconds(placements: Iterable[Placement], now: datetime) -> dict[str, float]:
-    """Return how long an attempt of each job is expected to take, for those of which one has ended.
-
-    What runs longer already than the ended ones took speaks too: scouts are often the quick ones.
-    """
+    """Return how long an attempt of each job is expected to take, for those of which anything can be said."""
     ended: defaultdict[str, list[float]] = defaultdict(list)
     running: defaultdict[str, list[float]] = defaultdict(list)
+    kinds: dict[str, tuple[str, Shape]] = {}
     for each in placements:
+        job = _job(each)
+        kinds.setdefault(job, (_account(each), each.shape))
         if each.started_at is None:
             continue
         if each.stage in (Stage.ENDED, Stage.FORGOTTEN) and each.ended_at is not None:
-            ended[_job(each)].append((each.ended_at - each.started_at).total_seconds())
+            ended[job].append((each.ended_at - each.started_at).total_seconds())
         elif each.stage is Stage.STARTED:
-            running[_job(each)].append((now - each.started_at).total_seconds())
-    return {job: max(median(took), median(running[job] or [0.0])) for job, took in ended.items()}
+            running[job].append((now - each.started_at).total_seconds())
+    known: defaultdict[tuple[str, Shape], list[float]] = defaultdict(list)
+    for job, took in ended.items():
+        known[kinds[job]].append(median(took))
+    priors = {kind: prior(took) for kind, took in known.items()}
+    found = {
+        job: expected(ended.get(job, ()), running.get(job, ()), priors.get(kind))
+        for job, kind in kinds.items()
+    }
+    return {job: seconds for job, seconds in found.items() if seconds is not None}
 
 
 def backlog(
@@ -75,6 +87,28 @@ def backlog(
     return [
         Backlog(shape=shape, count=count, expected_s=seconds, is_passed_over=is_old)
         for (shape, seconds, is_old), count in counts.items()
+    ]
+
+
+def held_back(
+    placements: Iterable[Placement], pending: Mapping[JobRef, int], expected_s: Mapping[str, float]
+) -> list[Backlog]:
+    """Return what will wait for a machine once something ends: a job's pending tasks less those that wait here."""
+    waiting: Counter[str] = Counter()
+    shapes: dict[str, Shape] = {}
+    for each in placements:
+        if each.is_live:
+            shapes[_job(each)] = each.shape
+            waiting[_job(each)] += each.stage is Stage.WAITING
+    counts: Counter[tuple[Shape, float | None]] = Counter()
+    for ref, count in pending.items():
+        job = f"{ref.account_id}-{ref.job_id}"
+        if job in shapes:
+            counts[shapes[job], expected_s.get(job)] += max(count - waiting[job], 0)
+    return [
+        Backlog(shape=shape, count=count, expected_s=seconds, is_held=True)
+        for (shape, seconds), count in counts.items()
+        if count
     ]
 
 
@@ -115,6 +149,11 @@ def _patience(orchestrator: Orchestrator) -> timedelta:
 def _job(placement: Placement) -> str:
     """Return whose attempt it is: the attempt's id without task and number."""
     return placement.attempt_id.rsplit("-", 2)[0]
+
+
+def _account(placement: Placement) -> str:
+    """Return who pays for it: the attempt's id without job, task and number."""
+    return placement.attempt_id.rsplit("-", 3)[0]
 
 
 def instances(
@@ -167,10 +206,9 @@ class _Work:
 
 
 def _left_s(placement: Placement, expected_s: float | None, now: datetime) -> float | None:
-    """Return how long a running attempt will still take; one that is late by some time, as long again."""
     if expected_s is None or placement.started_at is None:
         return None
-    return abs(expected_s - (now - placement.started_at).total_seconds())
+    return left(expected_s, (now - placement.started_at).total_seconds())
 
 
 def _instance(listed: FleetInstance, node: Node | None, work: _Work, boot: timedelta) -> Instance:

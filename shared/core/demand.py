@@ -1,7 +1,8 @@
 """What waits for instances and which instances there are for it, by shape.
 
 The unit of demand is one instance's time while another one boots. An attempt that takes that long, or of which nobody
-knows how long it takes, wants a whole one; ten attempts of which each takes a tenth share one.
+knows how long it takes, wants a whole one; ten attempts of which each takes a tenth share one. Of those that want a
+whole one, the last to start would wait for the slowest boot: a few spare instances let the slowest boots go unused.
 """
 
 from collections import defaultdict
@@ -21,6 +22,7 @@ class Demand:
 
     waiting: int
     passed_over: int
+    held: int
     need: float
     supply: float
 
@@ -29,45 +31,75 @@ class Demand:
         return max(ceil(self.need - self.supply - 1e-9), 0)
 
 
+@dataclass
+class _Sum:
+    """What the groups of a shape come to.
+
+    `work` is in instances for the time of one boot, `held_work` that of attempts which are held; `whole` attempts want
+    an instance of their own; `tried` is one if what was passed over gets an instance to try again.
+    """
+
+    waiting: int = 0
+    passed_over: int = 0
+    held: int = 0
+    work: float = 0.0
+    held_work: float = 0.0
+    whole: int = 0
+    tried: int = 0
+
+    def need(self, spare_percent: int) -> float:
+        """Return how many instances would not be too many.
+
+        What is held is work for the instances that start now, but no more of them can ever run than wait.
+        """
+        useful = self.waiting - self.passed_over
+        wanted = min(self.work + self.held_work, max(self.work, useful))
+        return wanted + self.whole * spare_percent // 100 + self.tried
+
+
 def demands_of(
     orchestrator: Orchestrator,
     backlog: Iterable[Backlog],
     pools: Mapping[PoolKey, Pool],
     now: datetime,
 ) -> dict[Shape, Demand]:
-    """Return demand and supply of every shape that something waits for.
+    """Return demand and supply of every shape that something waits for, or soon will.
 
     Attempts that were passed over want nothing for a while, and then one instance together, to try again.
     """
     boot_s = max(orchestrator.boot_s, 1)
-    waiting: defaultdict[Shape, int] = defaultdict(int)
-    passed_over: defaultdict[Shape, int] = defaultdict(int)
-    need: defaultdict[Shape, float] = defaultdict(float)
-    settled = {  # shapes for which it is too early to try again, or the one instance is counted
+    sums: defaultdict[Shape, _Sum] = defaultdict(_Sum)
+    settled = {  # shapes for which it is too early to try again
         Shape(*each.pool[1:])
         for each in orchestrator.stock_outs
         if each.reason == ProblemCode.UNUSED and each.until > now
     }
     for group in backlog:
-        waiting[group.shape] += group.count
-        if not group.is_passed_over:
-            share = 1.0 if group.expected_s is None else min(group.expected_s / boot_s, 1.0)
-            need[group.shape] += group.count * share
+        if group.count <= 0:
             continue
-        passed_over[group.shape] += group.count
-        if group.count > 0 and group.shape not in settled:
-            settled.add(group.shape)
-            need[group.shape] += 1
+        found = sums[group.shape]
+        share = 1.0 if group.expected_s is None else min(group.expected_s / boot_s, 1.0)
+        if group.is_held:
+            found.held += group.count
+            found.held_work += group.count * share
+            continue
+        found.waiting += group.count
+        if group.is_passed_over:
+            found.passed_over += group.count
+            found.tried = int(group.shape not in settled)
+        else:
+            found.work += group.count * share
+            found.whole += group.count if share == 1 else 0
     supply = _supply(orchestrator, pools)
     return {
         shape: Demand(
-            waiting=count,
-            passed_over=passed_over[shape],
-            need=need[shape],
+            waiting=found.waiting,
+            passed_over=found.passed_over,
+            held=found.held,
+            need=found.need(orchestrator.spare_percent),
             supply=supply.get(shape, 0.0),
         )
-        for shape, count in waiting.items()
-        if count > 0
+        for shape, found in sums.items()
     }
 
 
@@ -83,5 +115,5 @@ def _supply(orchestrator: Orchestrator, pools: Mapping[PoolKey, Pool]) -> dict[S
                 for each in pool.busy
                 if each.free_in_s is not None
             )
-            supply[Shape(*key[1:])] += len(pool.idle) + pool.coming + soon
+            supply[Shape(*key[1:])] += len(pool.idle) + len(pool.coming) + soon
     return supply

@@ -15,7 +15,8 @@ def merge_environment(packages: Iterable[Package], asked: Mapping[str, str]) -> 
 
     Hosts come before their plugins. A list variable (append or prepend) that the client also names is the client's
     entries, then the packages' that it lacks, since some clients merge the packages themselves and some send an empty
-    PATH instead. Any other variable of the client wins. PATH always ends with the system's folders.
+    PATH instead. Any other variable of the client wins. PATH is always a list: at its end are the packages' own folders
+    and the system's.
     """
     lists: dict[str, list[str]] = {}
     values: dict[str, str] = {}
@@ -23,7 +24,9 @@ def merge_environment(packages: Iterable[Package], asked: Mapping[str, str]) -> 
     for package in ordered:
         for variable in package.environment:
             _add(variable, lists, values)
-    lists.setdefault("PATH", []).extend(SYSTEM_PATH)
+    exclusive = [values.pop("PATH")] if "PATH" in values else []
+    own = [package.path for package in ordered]
+    lists["PATH"] = [*lists.get("PATH", exclusive), *own, *SYSTEM_PATH]
     merged = dict(values)
     merged |= {name: SEPARATOR.join(_once(entries)) for name, entries in lists.items()}
     for name, value in asked.items():
@@ -32,6 +35,16 @@ def merge_environment(packages: Iterable[Package], asked: Mapping[str, str]) -> 
         else:
             merged[name] = value
     return merged
+
+
+def conflicts(packages: Iterable[Package]) -> list[str]:
+    """Return the variables which one package sets alone and another adds to: clients refuse to merge them."""
+    policies: dict[str, set[bool]] = {}
+    for package in packages:
+        for variable in package.environment:
+            is_alone = variable.merge_policy == "exclusive"
+            policies.setdefault(variable.name, set()).add(is_alone)
+    return sorted(name for name, found in policies.items() if len(found) > 1)
 
 
 def _add(variable: Variable, lists: dict[str, list[str]], values: dict[str, str]) -> None:

@@ -62,6 +62,7 @@ COMMANDS: Mapping[tuple[TaskStatus, Command], TaskStatus] = {
     (T.HOLDING, Command.HOLD): T.HOLDING,
     (T.HOLDING, Command.UNHOLD): T.PENDING,
     (T.PENDING, Command.UNHOLD): T.PENDING,
+    (T.RUNNING, Command.UNHOLD): T.RUNNING,
     (T.HOLDING, Command.RELEASE): T.PENDING,
     (T.HOLDING, Command.KILL): T.KILLED,
     (T.PENDING, Command.KILL): T.KILLED,
@@ -77,6 +78,19 @@ COMMANDS: Mapping[tuple[TaskStatus, Command], TaskStatus] = {
     (T.KILLED, Command.RETRY_ALL): T.PENDING,
     (T.SUCCESS, Command.RETRY_ALL): T.PENDING,
     (T.DOWNLOADED, Command.RETRY_ALL): T.PENDING,
+    # What has been retried already: a client that lost the answer says it again.
+    **{
+        (status, retry): status
+        for status in (T.PENDING, T.RUNNING)
+        for retry in (
+            Command.RETRY,
+            Command.RETRY_ALL,
+            Command.RETRY_FAILED,
+            Command.RETRY_PREEMPTED,
+        )
+    },
+    # What is at the scheduler as another machine, or with another priority, is taken back.
+    (T.PENDING, Command.EDIT): T.PENDING,
 }
 
 FENCES: Mapping[Command, Fence] = {
@@ -153,7 +167,7 @@ def command(task: Task, order: Command, *, is_placed: bool, now: datetime) -> Mo
     after = COMMANDS.get((task.status, order))
     if after is None:
         raise InvalidTransition(f"task {task.task_id} is {task.status}: {order} does not apply")
-    if after is task.status:
+    if after is task.status and not (order is Command.EDIT and is_placed):
         return None
     if task.status is T.RUNNING:
         live = task.live

@@ -14,6 +14,7 @@ class Action(StrEnum):
     SUBMIT = "submit"  # upload files and submit jobs
     DOWNLOAD = "download"
     COMMAND = "command"  # hold, kill, retry jobs and tasks
+    READ_BILLING = "read_billing"  # what was used, and what it cost
     MANAGE_PROJECTS = "manage_projects"
     MANAGE_FARM = "manage_farm"  # switch zones, limits, budgets
     MANAGE_USERS = "manage_users"  # users, roles, API keys
@@ -23,7 +24,8 @@ _EVERYDAY = frozenset({Action.READ, Action.SUBMIT, Action.DOWNLOAD, Action.COMMA
 
 ALLOWED: Mapping[Role, frozenset[Action]] = {
     Role.USER: _EVERYDAY,
-    Role.ADMINISTRATOR: _EVERYDAY | {Action.MANAGE_PROJECTS, Action.MANAGE_FARM},
+    Role.ADMINISTRATOR: _EVERYDAY
+    | {Action.READ_BILLING, Action.MANAGE_PROJECTS, Action.MANAGE_FARM},
     Role.OWNER: frozenset(Action),
 }
 

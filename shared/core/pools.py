@@ -19,7 +19,7 @@ class Pool:
     `unused` are idle and of no use to what waits; `broken` are stopped, or the provider cannot start them.
     """
 
-    coming: int = 0
+    coming: list[Instance] = field(default_factory=list)
     idle: list[Instance] = field(default_factory=list)
     unused: list[Instance] = field(default_factory=list)
     busy: list[Instance] = field(default_factory=list)
@@ -32,6 +32,11 @@ class Pool:
     @property
     def trouble_count(self) -> int:
         return len(self.broken) + len(self.late) + len(self.silent) + len(self.unused)
+
+    @property
+    def staying(self) -> int:
+        """How many there are or will be for whatever waits next."""
+        return sum(map(len, (self.coming, self.idle, self.unused, self.busy)))
 
     @property
     def expected(self) -> int:
@@ -56,7 +61,7 @@ def sort(
                 elif now - each.created_at > limit:
                     pool.late.append(each)
                 else:
-                    pool.coming += 1
+                    pool.coming.append(each)
             case InstanceStatus.IDLE:
                 (pool.unused if each.is_unused else pool.idle).append(each)
             case InstanceStatus.BUSY:

@@ -5,14 +5,39 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from shared.models.job import Command, Fence, Job, JobStatus, SyncState
+from shared.models.job import (
+    Command,
+    Fence,
+    Job,
+    JobStatus,
+    SyncState,
+    Upload,
+    UploadState,
+)
 from shared.models.task import ENDED, PageSummary, TaskStatus, WaitingFor
+
+_MIB = 1024 * 1024
+
+_UPLOAD_STATUS: Mapping[UploadState, JobStatus] = {
+    UploadState.WAITING: JobStatus.UPLOAD_PENDING,
+    UploadState.SENDING: JobStatus.UPLOADING,
+    UploadState.FAILED: JobStatus.SYNC_FAILED,
+}
 
 _SYNC_STATUS: Mapping[SyncState, JobStatus] = {
     SyncState.PENDING: JobStatus.SYNC_PENDING,
     SyncState.SYNCING: JobStatus.SYNCING,
     SyncState.FAILED: JobStatus.SYNC_FAILED,
 }
+
+# Reasons that are gone once the job itself has none of them any more.
+_OWN_REASONS = (
+    None,
+    WaitingFor.UPLOAD,
+    WaitingFor.SYNC,
+    WaitingFor.SCOUT,
+    WaitingFor.HOLD,
+)
 
 # The first of these that any task of an ended job has is the job's own status.
 _VERDICTS: Sequence[tuple[TaskStatus, JobStatus]] = (
@@ -54,6 +79,8 @@ def _status(job: Job, counts: Counter[TaskStatus], *, has_ended: bool) -> JobSta
         return JobStatus.KILLED
     if counts[TaskStatus.RUNNING]:
         return JobStatus.RUNNING
+    if job.upload.state is not UploadState.DONE:
+        return _UPLOAD_STATUS[job.upload.state]
     if job.sync.state is not SyncState.DONE:
         return _SYNC_STATUS[job.sync.state]
     if counts[TaskStatus.PENDING] or counts.total() < job.task_count:
@@ -61,8 +88,25 @@ def _status(job: Job, counts: Counter[TaskStatus], *, has_ended: bool) -> JobSta
     return JobStatus.HOLDING
 
 
+def with_upload(job: Job, upload: Upload) -> Job:
+    """Return the job with news of its upload, and the status that follows from them."""
+    job = replace(job, upload=upload)
+    if job.is_ended:
+        return job
+    counts = Counter(dict(job.counts))
+    return _with_reason(replace(job, status=_status(job, counts, has_ended=False)), counts)
+
+
+def awaits_upload(job: Job) -> bool:
+    """Tell whether a daemon's files would still be of use to the job."""
+    is_wanted = job.fence is not Fence.KILLED and not job.is_ended
+    return is_wanted and job.upload.state is not UploadState.DONE
+
+
 def _with_reason(job: Job, counts: Counter[TaskStatus]) -> Job:
     """Give the reason that the job itself knows; those of limits and machines come from admission and autoscale."""
+    if job.upload.state is not UploadState.DONE and job.status in _UPLOAD_STATUS.values():
+        return replace(job, waiting_for=WaitingFor.UPLOAD, waiting_note=_upload_note(job))
     if job.status in (JobStatus.SYNC_PENDING, JobStatus.SYNCING, JobStatus.SYNC_FAILED):
         note = job.sync.reason or f"{job.sync.done_count} of {job.sync.total_count} files are ready"
         return replace(job, waiting_for=WaitingFor.SYNC, waiting_note=note)
@@ -73,9 +117,21 @@ def _with_reason(job: Job, counts: Counter[TaskStatus]) -> Job:
         return replace(job, waiting_for=WaitingFor.HOLD, waiting_note="held by a person")
     if not counts[TaskStatus.PENDING] and counts.total() == job.task_count:
         return replace(job, waiting_for=None, waiting_note="")
-    if job.waiting_for in (None, WaitingFor.SYNC, WaitingFor.SCOUT, WaitingFor.HOLD):
+    if job.waiting_for in _OWN_REASONS:
         return replace(job, waiting_for=WaitingFor.ADMISSION, waiting_note="its turn is next")
     return job
+
+
+def _upload_note(job: Job) -> str:
+    upload = job.upload
+    if upload.state is UploadState.FAILED:
+        return f"the upload failed: {upload.reason}"
+    if upload.state is UploadState.SENDING:
+        sent, total = upload.sent_bytes // _MIB, -(-upload.total_bytes // _MIB)
+        return f"an upload daemon sends {upload.file_count} files: {sent} of {total} MiB are sent"
+    place = f"at location {job.location!r}" if job.location else "without a location"
+    note = f"waits for an upload daemon {place} ({upload.file_count} files)"
+    return f"{upload.reason}; {note}" if upload.reason else note
 
 
 def scouts_have_passed(job: Job, statuses: Mapping[str, TaskStatus]) -> bool:
@@ -86,8 +142,6 @@ def scouts_have_passed(job: Job, statuses: Mapping[str, TaskStatus]) -> bool:
 
 def unfinished_pages(job: Job, pages: Sequence[PageSummary]) -> list[int]:
     """Return the pages that have not carried out the job's last command yet."""
-    if job.command is None:
-        return []
     return [page.number for page in pages if page.command_seq < job.command_seq]
 
 
@@ -105,6 +159,7 @@ def ordered(job: Job, order: Command, fence: Fence) -> Job:
         job,
         command=order,
         command_seq=job.command_seq + 1,
+        ordered_seq=job.command_seq + 1,
         fence=fence,
         status=status,
         scouts_pending=scouts,

@@ -8,9 +8,8 @@ from math import ceil
 
 from shared.core.census import PAID, Backlog
 from shared.core.demand import Demand, demands_of
-from shared.core.placement import paused_zones
+from shared.core.growth import growth
 from shared.core.pools import Pool, sort
-from shared.core.spread import fill, spread
 from shared.models.farm import (
     Decision,
     Instance,
@@ -24,6 +23,8 @@ LEAVING_TICKS = 3
 # When many are not heard of at once it is more likely the scheduler that does not hear, or that has lost its books:
 # only a tenth is given up per tick.
 SILENT_SHARE = 0.1
+# No machine is up in the first half of the usual boot.
+SAFE_SHARE = 0.5
 
 
 @dataclass
@@ -60,8 +61,21 @@ def plan(
     _leave_zones(orchestrator, pools, orders)
     resumed = _resume(orchestrator, demands, pools, orders)
     _leave_idle(orchestrator, demands, pools, orders, now)
-    room = orchestrator.max_instances - len(instances) - unlisted_count
-    _grow(orchestrator, demands, pools, orders, resumed, room, now, new_name, prices or {})
+    _call_off(orchestrator, demands, pools, orders, now)
+    started = growth(
+        orchestrator,
+        demands,
+        pools,
+        resumed=resumed,
+        room=orchestrator.max_instances - len(instances) - unlisted_count,
+        prices=prices or {},
+        now=now,
+    )
+    for key, growing in started.items():
+        order = orders[key]
+        order.grow += [new_name() for _ in range(growing.added)]
+        order.reasons.append(growing.reason)
+        order.facts.update(missing=growing.missing, granted=growing.granted)
     return tuple(
         Decision(
             pool=pool,
@@ -73,6 +87,7 @@ def plan(
             facts=_facts(pools.get(pool, Pool()), demands.get(Shape(*pool[1:])), order.facts),
         )
         for pool, order in sorted(orders.items())
+        if order.reasons
     )
 
 
@@ -155,12 +170,41 @@ def _leave_idle(
         groups = [(pool.unused, "{count} idle, the scheduler does not use them")]
         if Shape(*key[1:]) not in demands:
             groups.append((pool.idle, "nothing waits, {count} idle for {idle_s} s"))
+        left = _spare_of_minimum(orchestrator, key, pool)
         for idle, reason in groups:
-            due = [each.name for each in idle if _is_due(each, orchestrator, now)]
+            due = [each.name for each in idle if _is_due(each, orchestrator, now)][:left]
+            left -= len(due)
             if due:
                 orders[key].drain += due
                 said = reason.format(count=len(due), idle_s=orchestrator.idle_s)
                 orders[key].reasons.append(said)
+
+
+def _call_off(
+    orchestrator: Orchestrator,
+    demands: Mapping[Shape, Demand],
+    pools: Mapping[PoolKey, Pool],
+    orders: defaultdict[PoolKey, _Order],
+    now: datetime,
+) -> None:
+    """Delete what boots for nothing, unless it may be up any moment: then it might get work just as it goes."""
+    early = timedelta(seconds=orchestrator.boot_s * SAFE_SHARE)
+    for key, pool in pools.items():
+        if Shape(*key[1:]) in demands:
+            continue
+        spare = _spare_of_minimum(orchestrator, key, pool) - len(orders[key].drain)
+        young = [each for each in pool.coming if now - each.created_at < early]
+        off = sorted(young, key=_by_age, reverse=True)[: max(spare, 0)]
+        if off:
+            orders[key].retire += [each.name for each in off]
+            orders[key].reasons.append(f"nothing waits, {len(off)} called off before they are up")
+
+
+def _spare_of_minimum(orchestrator: Orchestrator, key: PoolKey, pool: Pool) -> int:
+    """Return how many of a pool may leave; it keeps its minimum while its zone is switched on."""
+    is_on = key.zone in orchestrator.enabled_zones
+    least = orchestrator.min_sizes.get(key.pool_id, 0) if is_on else 0
+    return max(pool.staying - least, 0)
 
 
 def _is_due(instance: Instance, orchestrator: Orchestrator, now: datetime) -> bool:
@@ -172,60 +216,11 @@ def _is_due(instance: Instance, orchestrator: Orchestrator, now: datetime) -> bo
     return paid_left <= timedelta(seconds=LEAVING_TICKS * orchestrator.tick_s)
 
 
-def _grow(
-    orchestrator: Orchestrator,
-    demands: Mapping[Shape, Demand],
-    pools: Mapping[PoolKey, Pool],
-    orders: defaultdict[PoolKey, _Order],
-    resumed: Mapping[Shape, int],
-    room: int,
-    now: datetime,
-    new_name: Callable[[], str],
-    prices: Mapping[PoolKey, int],
-) -> None:
-    """Start what is missing: as much of each shape as the caps allow, in the cheapest healthy zones that have it."""
-    zones = {shape: _open_zones(orchestrator, shape, pools, now) for shape in sorted(demands)}
-    gaps = {shape: demands[shape].gap - resumed.get(shape, 0) for shape in zones}
-    tanks = {
-        shape: (0, min(gaps[shape], sum(limit - size for size, limit in zones[shape].values())))
-        for shape in zones
-    }
-    allowed = fill(tanks, min(max(room, 0), orchestrator.max_grow_per_tick))
-    for shape, count in allowed.items():
-        ranks = {
-            key: (prices.get(key, 0), pools[key].trouble_count if key in pools else 0)
-            for key in zones[shape]
-        }
-        for key, added in spread(count, zones[shape], ranks).items():
-            order = orders[key]
-            order.grow += [new_name() for _ in range(added)]
-            order.reasons.append(_growth(demands[shape], gaps[shape], count, added))
-            order.facts["missing"], order.facts["granted"] = gaps[shape], count
-
-
-def _growth(demand: Demand, gap: int, granted: int, added: int) -> str:
-    old = f" ({demand.passed_over} beside unused instances before)" if demand.passed_over else ""
-    said = f"{demand.waiting} wait{old}, {demand.supply:g} free or booting: {added} more"
-    return said if granted == gap else f"{said} ({granted} of {gap} within the caps)"
-
-
-def _open_zones(
-    orchestrator: Orchestrator, shape: Shape, pools: Mapping[PoolKey, Pool], now: datetime
-) -> dict[PoolKey, tuple[int, int]]:
-    """Return the pools of a shape that may grow: their size, and the most they may have."""
-    if not orchestrator.offers(shape.instance_type):
-        return {}
-    paused = paused_zones(orchestrator, shape, now)
-    keys = [PoolKey(zone, *shape) for zone in orchestrator.enabled_zones if zone not in paused]
-    sizes = {key: pools[key].size if key in pools else 0 for key in keys}
-    return {key: (size, max(orchestrator.max_per_pool, size)) for key, size in sizes.items()}
-
-
 def _facts(pool: Pool, demand: Demand | None, more: Mapping[str, object]) -> dict[str, object]:
     """Return what a decision was based on, to be stored beside it."""
     return {
         "size": pool.size,
-        "booting": pool.coming,
+        "booting": len(pool.coming),
         "idle": len(pool.idle),
         "unused": len(pool.unused),
         "busy": len(pool.busy),
@@ -235,6 +230,7 @@ def _facts(pool: Pool, demand: Demand | None, more: Mapping[str, object]) -> dic
         "silent": len(pool.silent),
         "waiting": demand.waiting if demand else 0,
         "passed_over": demand.passed_over if demand else 0,
+        "held": demand.held if demand else 0,
         "need": round(demand.need, 3) if demand else 0.0,
         "supply": round(demand.supply, 3) if demand else 0.0,
         **more,

@@ -1,5 +1,6 @@
 """Why attempts that were given to a scheduler do not run yet."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,7 +30,7 @@ def why_waiting(
     zones = set(orchestrator.enabled_zones)
     given_up = {name for decision in decisions for name in decision.retire}
     resumed = {name for decision in decisions for name in decision.resume}
-    waiting = [group for group in backlog if group.count > 0]
+    waiting = [group for group in backlog if group.count > 0 and not group.is_held]
     seen = {group.shape: _Seen() for group in waiting}
     for group in waiting:
         seen[group.shape].is_passed_over &= group.is_passed_over
@@ -46,9 +47,17 @@ def why_waiting(
         found = seen.get(Shape(*decision.pool[1:]))
         if found is not None:
             found.coming += len(decision.grow)
+    sizes = Counter(each.pool.instance_type for each in instances)
     is_full = len(instances) >= orchestrator.max_instances
     return {
-        shape: _why(orchestrator, shape, seen[shape], is_full=is_full, now=now)
+        shape: _why(
+            orchestrator,
+            shape,
+            seen[shape],
+            size=sizes[shape.instance_type],
+            is_full=is_full,
+            now=now,
+        )
         for shape in sorted(seen)
     }
 
@@ -64,7 +73,13 @@ class _Seen:
 
 
 def _why(
-    orchestrator: Orchestrator, shape: Shape, seen: _Seen, *, is_full: bool, now: datetime
+    orchestrator: Orchestrator,
+    shape: Shape,
+    seen: _Seen,
+    *,
+    size: int,
+    is_full: bool,
+    now: datetime,
 ) -> tuple[WaitingFor, str]:
     name, zones = orchestrator.orchestrator_id, orchestrator.enabled_zones
     if not orchestrator.offers(shape.instance_type):
@@ -87,6 +102,9 @@ def _why(
         return WaitingFor.QUOTA, "the provider's quota is used up in every zone"
     if all(zone in paused for zone in zones):
         return WaitingFor.STOCK_OUT, "no zone has such a machine left for now"
+    quota = orchestrator.max_per_type.get(shape.instance_type)
+    if quota is not None and size >= quota:
+        return WaitingFor.QUOTA, f"the quota of {quota} {shape.instance_type} is used up"
     if is_full:
         return WaitingFor.QUOTA, f"{name} runs {orchestrator.max_instances} instances at most"
     return WaitingFor.BOOT, "an instance is asked for at the next tick"

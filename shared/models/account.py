@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+# As fast as one process answers, so that nobody alone keeps it from the others.
+REQUESTS_PER_S = 200
+
 
 class Role(StrEnum):
     """What somebody may do; each includes the next."""
@@ -14,25 +17,41 @@ class Role(StrEnum):
     USER = "user"
 
 
+class Provider(StrEnum):
+    """Whose machines an instance type is made of, in the clients' own words."""
+
+    GCP = "gcp"
+    AWS = "aws"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Principal:
-    """Who is calling: taken from the token, never from a body."""
+    """Who is calling: taken from the token, never from a body.
+
+    `client_id` is the API key's, if it was one; `projects` limits a plain user, empty means all.
+    """
 
     account_id: str
     user_id: str
     role: Role
+    client_id: str = ""
+    projects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
     """A studio.
 
-    `max_instances` caps attempts in flight, 0 means none may start; its clients add `environment` to each job.
+    `max_instances` caps attempts in flight, 0 means none may start; its clients add `environment` to each job. Each of
+    its people and API keys may call `requests_per_s` times a second, more than 0, in the long run.
+    It is offered the instance types of one `provider`: a client takes all names in its menu for the same one's.
     """
 
     account_id: str
     name: str
     max_instances: int = 100
+    requests_per_s: int = REQUESTS_PER_S
+    provider: Provider = Provider.GCP
     environment: tuple["Variable", ...] = ()
 
 
@@ -52,11 +71,12 @@ class User:
     email: str
     role: Role
     projects: tuple[str, ...] = ()
+    is_active: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class ApiKey:
-    """A client's credentials; the secret itself is never stored."""
+    """A client's credentials; the secret itself is never stored. `name` is what its owner calls it."""
 
     client_id: str
     account_id: str
@@ -64,6 +84,7 @@ class ApiKey:
     role: Role
     secret_hash: str
     created_at: datetime
+    name: str = ""
     revoked_at: datetime | None = None
     used_at: datetime | None = None
 
@@ -72,7 +93,8 @@ class ApiKey:
 class InstanceType:
     """A machine that can be asked for. Units: prices are micro-dollars a minute.
 
-    `machine_type` is the provider's own name; `name` is what the clients send.
+    `machine_type` is the provider's own name; `name` is what the clients send. One that `is_offered` no more stays
+    known, for jobs that were submitted with it.
     """
 
     name: str
@@ -85,6 +107,8 @@ class InstanceType:
     preemptible_micros_per_minute: int
     gpu: Mapping[str, object] | None = None
     categories: tuple[Mapping[str, object], ...] = ()
+    provider: Provider = Provider.GCP
+    is_offered: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

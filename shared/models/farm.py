@@ -14,12 +14,30 @@ class PoolKey(NamedTuple):
     instance_type: str
     is_preemptible: bool
 
+    @property
+    def pool_id(self) -> str:
+        """Its name: zone, instance type, and `p` for preemptible machines or `s` for standard ones."""
+        return f"{self.zone}:{self.instance_type}:{'p' if self.is_preemptible else 's'}"
+
+    @classmethod
+    def parse(cls, pool_id: str) -> "PoolKey":
+        """Read a pool's name back. Raises: ValueError when it is none."""
+        zone, instance_type, price_class = pool_id.split(":")
+        if not zone or not instance_type or price_class not in ("p", "s"):
+            raise ValueError(f"{pool_id!r} is no pool")
+        return cls(zone, instance_type, price_class == "p")
+
 
 class Shape(NamedTuple):
     """What an attempt asks for; any zone will do."""
 
     instance_type: str
     is_preemptible: bool
+
+    @property
+    def name(self) -> str:
+        """Its name in tokens."""
+        return f"{self.instance_type}:{'p' if self.is_preemptible else 's'}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +59,9 @@ class Orchestrator:
 
     Shapes: `zones` maps each zone to whether an operator has it switched on. `scheduler_address` is the base URL of the
     scheduler's API; `project` the provider's project of the fleet. `tick_s` is how often a tick comes by itself;
-    `max_per_pool` what the provider lets one group hold. `instance_types` empty means any.
+    `max_per_pool` what the provider lets one group hold. `instance_types` empty means any. `max_per_type` maps an
+    instance type to the provider's quota for the region, `min_sizes` a pool's id to how many stay though nothing waits.
+    `spare_percent` more are started than wanted, because the slowest boots of many take twice the usual.
     """
 
     orchestrator_id: str
@@ -58,6 +78,9 @@ class Orchestrator:
     max_instances: int = 1000
     max_per_pool: int = 1000
     max_grow_per_tick: int = 100
+    max_per_type: Mapping[str, int] = field(default_factory=dict)
+    min_sizes: Mapping[str, int] = field(default_factory=dict)
+    spare_percent: int = 10
     tick_s: int = 60
     stock_outs: tuple[StockOut, ...] = field(default=())
 
@@ -176,6 +199,11 @@ class Placement:
     started_at: datetime | None = None
     ended_at: datetime | None = None
 
+    @property
+    def is_live(self) -> bool:
+        """Tell whether it waits or runs."""
+        return self.stage in (Stage.WAITING, Stage.STARTED)
+
 
 @dataclass(frozen=True, kw_only=True)
 class FleetProblem:
@@ -201,3 +229,26 @@ class Decision:
     resume: tuple[str, ...] = ()
     reason: str = ""
     facts: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptDecision:
+    """A decision as it is kept: whose, and when."""
+
+    orchestrator_id: str
+    at: datetime
+    decision: Decision
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolState:
+    """A pool as a tick saw it last, and the last decision that was taken for it.
+
+    Shapes: `counts` by status; both are empty, and `seen_at` None, before the first tick that saw it.
+    """
+
+    orchestrator_id: str
+    pool: PoolKey
+    counts: Mapping[InstanceStatus, int] = field(default_factory=dict)
+    seen_at: datetime | None = None
+    last: KeptDecision | None = None

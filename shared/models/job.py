@@ -82,6 +82,9 @@ class Command(StrEnum):
     RETRY_ALL = "retry_all"
     RETRY_FAILED = "retry_failed"
     RETRY_PREEMPTED = "retry_preempted"
+    RETRY_SYNC = "retry_sync"  # its inputs are made ready once more
+    REVIEWED = "reviewed"  # a person has looked at what came of it
+    EDIT = "edit"  # priority, machine, most instances
     RELEASE = "release"  # the scouts have succeeded; only the server orders this one
 
 
@@ -112,6 +115,27 @@ class Sync:
     reason: str = ""
 
 
+class UploadState(StrEnum):
+    """How far the files are that an upload daemon sends."""
+
+    WAITING = "waiting"
+    SENDING = "sending"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upload:
+    """Progress of a daemon's upload, by the daemon's own account. `tries` counts how often it was handed out."""
+
+    state: UploadState
+    file_count: int = 0
+    sent_bytes: int = 0
+    total_bytes: int = 0
+    tries: int = 0
+    reason: str = ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Block:
     """A run of pages in the job's payload object: bytes `start` to `end` (exclusive), JSON lines, one task each."""
@@ -126,6 +150,7 @@ class Job:
     """One submission's header, status and sums.
 
     `command_seq` counts the commands on the whole job; a page has carried them out when its own `command_seq` is equal.
+    `command` came with number `ordered_seq`, the last edit with `edited_seq`.
     """
 
     account_id: str
@@ -154,7 +179,12 @@ class Job:
     fence: Fence = Fence.OPEN
     command: Command | None = None
     command_seq: int = 0
+    ordered_seq: int = 0
+    edited_seq: int = 0
+    reviewed_at: datetime | None = None
+    reviewed_by: str = ""
     orchestrator_id: str = ""
+    upload: Upload = field(default_factory=lambda: Upload(state=UploadState.DONE))
     sync: Sync = field(default_factory=lambda: Sync(state=SyncState.DONE))
     waiting_for: WaitingFor | None = None
     waiting_note: str = ""

@@ -48,6 +48,16 @@ class Submission:
     files: tuple[SubmittedFile, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class JobEdit:
+    """What shall be otherwise about a job; None stays as it is."""
+
+    priority: int | None = None
+    instance_type: str | None = None
+    is_preemptible: bool | None = None
+    max_instances: int | None = None
+
+
 class OfferedFile(NamedTuple):
     """A file that a client could upload; `path` is given back exactly as it came, `md5` is base64."""
 

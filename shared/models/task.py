@@ -63,7 +63,8 @@ class Outcome(StrEnum):
 class Attempt:
     """One try of a task on one instance; live while `outcome` is None.
 
-    Units: minutes are started minutes; `cost_micros` is `billed_minutes` times the price copied at the claim.
+    Units: minutes are started minutes; `cost_micros` is `billed_minutes` times the price, which is copied at the claim
+    as the `cores` are: whatever the job asks for later, this is what runs.
     """
 
     number: int
@@ -76,6 +77,7 @@ class Attempt:
     price_micros_per_minute: int
     started_at: datetime
     alive_at: datetime
+    cores: int = 1
     ended_at: datetime | None = None
     outcome: Outcome | None = None
     exit_code: int | None = None

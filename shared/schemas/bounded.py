@@ -17,7 +17,9 @@ class Strings(fields.Field[tuple[str, ...]]):
     """A list of strings, none of them empty."""
 
     def __init__(self, *, max_count: int, max_length: int, **named: Any) -> None:
-        super().__init__(**named)
+        each = {"type": "string", "minLength": 1, "maxLength": max_length}
+        told = {"type": "array", "items": each, "maxItems": max_count}
+        super().__init__(metadata=told, **named)
         self._max_count = max_count
         self._max_length = max_length
 
@@ -55,7 +57,9 @@ class Pairs(fields.Field[dict[str, str]]):
         has_reserved: bool = False,
         **named: Any,
     ) -> None:
-        super().__init__(**named)
+        value = {"type": "string", "maxLength": max_value}
+        told = {"type": "object", "additionalProperties": value, "maxProperties": max_count}
+        super().__init__(metadata=told, **named)
         self._max_count = max_count
         self._max_name = max_name
         self._max_value = max_value

@@ -4,18 +4,30 @@ from typing import Any
 
 from marshmallow import Schema, fields, post_load, validate
 
-from shared.models.account import InstanceType, Package, Variable
+from shared.models.account import InstanceType, Package, Provider, Variable
 from shared.models.farm import Orchestrator
 
 _WORD = validate.Regexp(r"[^\s/]{1,100}\Z", error="Must be one word.")
 _VERSION = validate.Regexp(r"[^\s/]{0,40}\Z", error="Must not contain spaces.")
 _POSITIVE = validate.Range(1)
+# Where both systems are offered, clients choose one at random.
+_LINUX = validate.OneOf(["linux"], error="Must be linux, in lower-case letters.")
+
+
+class Number(fields.Float):
+    """A number, never a text of one: clients sort by it, and a text among numbers makes them crash."""
+
+    def _validated(self, value: Any) -> float:
+        if isinstance(value, str):
+            raise self.make_error("invalid")
+        number: float = super()._validated(value)
+        return number
 
 
 class CategorySchema(Schema):
     """A heading in the clients' menu."""
 
-    label = fields.String(required=True)
+    label = fields.String(required=True, validate=validate.Length(1))
     order = fields.Integer(required=True, strict=True)
 
 
@@ -23,10 +35,11 @@ class InstanceTypeSchema(Schema):
     """One instance type."""
 
     name = fields.String(required=True, validate=_WORD)
+    provider = fields.Enum(Provider, by_value=True, load_default=Provider.GCP)
     machine_type = fields.String(required=True, validate=_WORD)
     cores = fields.Integer(required=True, strict=True, validate=_POSITIVE)
-    memory_gib = fields.Float(required=True, validate=validate.Range(0, min_inclusive=False))
-    operating_system = fields.String(required=True, validate=validate.OneOf(["linux"]))
+    memory_gib = Number(required=True, validate=validate.Range(0, min_inclusive=False))
+    operating_system = fields.String(required=True, validate=_LINUX)
     description = fields.String(required=True, validate=validate.Length(1, 200))
     price_micros_per_minute = fields.Integer(required=True, strict=True, validate=_POSITIVE)
     preemptible_micros_per_minute = fields.Integer(required=True, strict=True, validate=_POSITIVE)
@@ -44,7 +57,13 @@ class VariableSchema(Schema):
 
     name = fields.String(required=True, validate=validate.Regexp(r"[^=\s]+\Z"))
     value = fields.String(required=True)
-    merge_policy = fields.String(required=True, validate=validate.OneOf(["append", "exclusive"]))
+    merge_policy = fields.String(
+        required=True,
+        validate=validate.OneOf(
+            ["append", "exclusive"],
+            error="Must be append or exclusive: clients before version 8 crash on any other.",
+        ),
+    )
 
     @post_load
     def make(self, said: dict[str, Any], **_: Any) -> Variable:
@@ -57,7 +76,7 @@ class PackageSchema(Schema):
 
     package_id = fields.String(required=True, validate=_WORD)
     product = fields.String(required=True, validate=_WORD)
-    platform = fields.String(required=True, validate=validate.OneOf(["linux"]))
+    platform = fields.String(required=True, validate=_LINUX)
     major_version = fields.String(load_default="", validate=_VERSION)
     minor_version = fields.String(load_default="", validate=_VERSION)
     release_version = fields.String(load_default="", validate=_VERSION)

@@ -22,7 +22,7 @@ class DownloadsRequestSchema(Schema):
 
 
 class DownloadStatusSchema(Schema):
-    """POST /downloads/status; how many bytes it says does not matter."""
+    """POST /downloads/status; what it says of bytes does not matter."""
 
     class Meta:
         unknown = EXCLUDE

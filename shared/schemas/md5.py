@@ -2,7 +2,8 @@
 
 import re
 
-_BASE64_MD5 = re.compile(r"[A-Za-z0-9+/]{21}[AQgw]==")
+PATTERN = r"^[A-Za-z0-9+/]{21}[AQgw]==$"
+_BASE64_MD5 = re.compile(PATTERN)
 
 
 def is_md5(value: object) -> bool:

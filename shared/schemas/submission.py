@@ -1,31 +1,83 @@
 """The body of POST /jobs/."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load, validate
+from marshmallow import (
+    EXCLUDE,
+    Schema,
+    ValidationError,
+    fields,
+    post_load,
+    pre_load,
+    validate,
+)
 
 from shared.core.frames import Frames, scout_indices
 from shared.core.paths import node_path
 from shared.models.submission import Submission, SubmittedFile, SubmittedTask
 from shared.schemas.bounded import MAX_COMPLAINTS, Pairs, Strings
-from shared.schemas.md5 import is_md5
+from shared.schemas.md5 import PATTERN, is_md5
 
 MAX_TASKS = 100_000
 MAX_FILES = 200_000
 MAX_SCOUT_FRAMES = 10_000
 MAX_COMMAND_BYTES = 32 * 1024
 MAX_FRAMES_CHARACTERS = 8 * 1024
+MAX_PATH_CHARACTERS = 4096
+MAX_FILE_BYTES = 5 * 1024**4
 # These are in the job's document, which may hold 1 MiB: all that it can come to is a fraction of it.
 MAX_SCOUTS = 1000
 MAX_EMAILS = 100
 MAX_EMAIL_CHARACTERS = 254
 MAX_METADATA = 100
 MAX_METADATA_BYTES = 64 * 1024
+MAX_PRIORITY = 1000
+MAX_JOB_INSTANCES = 1_000_000
 # This one is in object storage.
 MAX_ENVIRONMENT_BYTES = 256 * 1024
 
+# The first word of a command, or what it quotes.
+_PROGRAM = re.compile(r"""\s*(?:"([^"]+)"|'([^']+)'|(\S+))""")
 _TEXT = validate.ContainsNoneOf("\x00", error="Must not contain a null character.")
+
+
+_TASKS = {
+    "type": "array",
+    "minItems": 1,
+    "maxItems": MAX_TASKS,
+    "items": {
+        "type": "object",
+        "required": ["command", "frames"],
+        "properties": {
+            "command": {"type": "string", "minLength": 1, "maxLength": MAX_COMMAND_BYTES},
+            "frames": {
+                "type": "string",
+                "maxLength": MAX_FRAMES_CHARACTERS,
+                "description": "such as 1-10x2,20",
+            },
+        },
+    },
+}
+_FILES = {
+    "type": "array",
+    "maxItems": MAX_FILES,
+    "items": {
+        "type": "object",
+        "required": ["destination", "st_size"],
+        "properties": {
+            "destination": {"type": "string", "description": "its absolute path at the artist's"},
+            "md5": {
+                "type": ["string", "null"],
+                "pattern": PATTERN,
+                "description": "base64 of the 16 bytes; null until an upload daemon has read it",
+            },
+            "st_size": {"type": "integer", "minimum": 0},
+            "st_mode": {"description": "where it is a number, the bits of its permissions"},
+        },
+    },
+}
 
 
 class Tasks(fields.Field[list[tuple[SubmittedTask, Frames]]]):
@@ -108,14 +160,18 @@ def _file(found: Any) -> SubmittedFile:
     path, md5, size = found.get("destination"), found.get("md5"), found.get("st_size")
     if not isinstance(path, str):
         raise ValidationError({"destination": ["Must be a path."]})
+    if len(path) > MAX_PATH_CHARACTERS:
+        raise ValidationError({"destination": [f"Longer than {MAX_PATH_CHARACTERS} characters."]})
     try:
         node_path(path)
     except ValueError as error:
         raise ValidationError({"destination": [f"{error}."]}) from error
     if md5 is not None and not is_md5(md5):
         raise ValidationError({"md5": ["Must be the base64 of an MD5."]})
-    if type(size) is not int or size < 0:
-        raise ValidationError({"st_size": ["Must be a number of bytes."]})
+    if type(size) is not int or not 0 <= size <= MAX_FILE_BYTES:
+        raise ValidationError(
+            {"st_size": [f"Must be a number of bytes, at most {MAX_FILE_BYTES}."]}
+        )
     return SubmittedFile(path, md5, size, _is_executable(path, found.get("st_mode")))
 
 
@@ -140,6 +196,13 @@ class Emails(Schema):
         unknown = EXCLUDE
 
     emails = Strings(max_count=MAX_EMAILS, max_length=MAX_EMAIL_CHARACTERS, allow_none=True)
+
+    @pre_load
+    def leave_out_blanks(self, said: Any, **_: Any) -> Any:
+        """An artist who named nobody may have left an empty line."""
+        if not isinstance(said, dict) or not isinstance(said.get("emails"), list):
+            return said
+        return said | {"emails": [each for each in said["emails"] if each not in ("", None)]}
 
 
 class RetryPolicy(Schema):
@@ -168,9 +231,9 @@ class SubmissionSchema(Schema):
 
     instance_type = fields.String(required=True, validate=validate.Length(1, 100))
     project = fields.String(required=True, validate=validate.Length(1, 100))
-    tasks_data = Tasks(required=True)
+    tasks_data = Tasks(required=True, metadata=_TASKS)
     output_path = fields.String(
-        required=True, validate=[validate.Length(1, 4096), _check_output_path]
+        required=True, validate=[validate.Length(1, MAX_PATH_CHARACTERS), _check_output_path]
     )
     autoretry_policy = fields.Nested(RetryPolicies, load_default=dict)
     environment = Pairs(
@@ -182,7 +245,10 @@ class SubmissionSchema(Schema):
     )
     job_title = fields.String(load_default="", validate=[_TEXT, validate.Length(0, 1000)])
     local_upload = fields.Boolean(load_default=True)
-    location = fields.String(load_default="", validate=validate.Length(0, 200))
+    docker_image = fields.String(
+        load_default="", validate=validate.Equal("", error="Is not offered: name packages instead.")
+    )
+    location = fields.String(load_default="", validate=[_TEXT, validate.Length(0, 200)])
     preemptible = fields.Boolean(load_default=False)
     metadata = Pairs(
         max_count=MAX_METADATA,
@@ -192,15 +258,20 @@ class SubmissionSchema(Schema):
         has_reserved=True,
         load_default=dict,
     )
-    priority = fields.Integer(strict=True, load_default=5, validate=validate.Range(0, 1000))
+    priority = fields.Integer(strict=True, load_default=5, validate=validate.Range(0, MAX_PRIORITY))
     scout_frames = fields.String(load_default="", validate=validate.Length(0, 100_000))
     software_package_ids = Strings(max_count=100, max_length=200, load_default=())
     max_instances = fields.Integer(
-        strict=True, load_default=0, validate=validate.Range(0, 1_000_000)
+        strict=True, load_default=0, validate=validate.Range(0, MAX_JOB_INSTANCES)
     )
     owner = fields.String(load_default="", validate=[_TEXT, validate.Length(0, 200)])
     notify = fields.Nested(Emails, load_default=dict, allow_none=True)
-    upload_files = Files(load_default=())
+    upload_files = Files(load_default=(), metadata=_FILES)
+
+    @pre_load
+    def leave_out_nulls(self, said: Mapping[str, Any], **_: Any) -> dict[str, Any]:
+        """What a plugin left null is as if it were not there."""
+        return {name: value for name, value in said.items() if value is not None}
 
     @post_load
     def make(self, said: dict[str, Any], **_: Any) -> Submission:
@@ -223,8 +294,22 @@ class SubmissionSchema(Schema):
             metadata=said["metadata"],
             notify_emails=tuple((said["notify"] or {}).get("emails") or ()),
             is_uploaded_by_client=said["local_upload"],
-            files=said["upload_files"],
+            files=_with_programs(said["upload_files"], said["tasks_data"]),
         )
+
+
+def _with_programs(
+    files: Sequence[SubmittedFile], tasks: Iterable[tuple[SubmittedTask, Frames]]
+) -> tuple[SubmittedFile, ...]:
+    """Return the files with those executable that a command begins with, whatever the artist's system says of them."""
+    if not files:
+        return ()
+    started = (_PROGRAM.match(task.command) for task, _ in tasks)
+    programs = {found[1] or found[2] or found[3] for found in started if found}
+    return tuple(
+        file._replace(is_executable=file.is_executable or node_path(file.path) in programs)
+        for file in files
+    )
 
 
 def _scouts(tasks: Sequence[Frames], spec: str) -> tuple[int, ...]:

@@ -142,9 +142,13 @@ def _at_home(job: Job, ports: Ports) -> Job:
         _note(job, choice.waiting_for or WaitingFor.ADMISSION, choice.note, ports)
         return job
     home = choice.orchestrator_id
-    return ports.jobs.change_job(
-        job.ref, lambda now: now if now.orchestrator_id else replace(now, orchestrator_id=home)
-    )
+
+    def with_home(now: Job) -> Job:
+        # An edit since may ask for what this one does not have: the next round chooses anew.
+        is_other = (now.instance_type, now.is_preemptible) != shape
+        return now if now.orchestrator_id or is_other else replace(now, orchestrator_id=home)
+
+    return ports.jobs.change_job(job.ref, with_home)
 
 
 def _note(job: Job, reason: WaitingFor, note: str, ports: Ports) -> None:

@@ -15,6 +15,7 @@ from shared.core.lifecycle import Report, claim, report
 from shared.core.paths import node_path
 from shared.errors import AttemptWithdrawn, CloudError, InvalidRequest, StaleAttempt
 from shared.log import log
+from shared.models.farm import Shape
 from shared.models.job import AttemptRef, Fence, Job
 from shared.models.task import Attempt, Outcome, Task, TaskStatus
 from shared.ports import Ports, TaskChange
@@ -45,13 +46,18 @@ def spec_name(job: Job) -> str:
 
 def blob_name(account_id: str, md5: str) -> str:
     """Where the bytes with this MD5 (base64) are, for this account and no other. Raises: InvalidRequest."""
+    return f"accounts/{account_id}/blobs/{digest_of(md5)}"
+
+
+def digest_of(md5: str) -> str:
+    """Return an MD5 in hexadecimal, as names have it. Raises: InvalidRequest when it is not the base64 of 16 bytes."""
     try:
         digest = base64.b64decode(md5, validate=True)
     except (binascii.Error, ValueError) as error:
         raise InvalidRequest({"md5": f"{md5!r} is not base64"}) from error
     if len(digest) != 16:
         raise InvalidRequest({"md5": f"{md5!r} is not an MD5"})
-    return f"accounts/{account_id}/blobs/{digest.hex()}"
+    return digest.hex()
 
 
 def outputs_prefix(ref: AttemptRef) -> str:
@@ -75,16 +81,20 @@ def output_name(ref: AttemptRef, relative_path: str) -> str:
 
 
 def claim_attempt(
-    ref: AttemptRef, *, claim_id: str, instance: str, zone: str, ports: Ports
+    ref: AttemptRef, *, claim_id: str, instance: str, zone: str, ports: Ports, shape: str = ""
 ) -> dict[str, object]:
     """Start the billing of an attempt and say what it shall run; the same process is answered the same again.
 
+    `shape` names what it was placed for: where the job asks for other machines by now, this one is not billed as such.
     Raises: StaleAttempt; AttemptWithdrawn.
     """
     seen: list[tuple[Task, Job]] = []
 
     def decide(task: Task, job: Job) -> TaskChange | None:
         seen[:] = [(task, job)]
+        wanted = Shape(job.instance_type, job.is_preemptible).name
+        if task.live is None and shape not in ("", wanted):
+            raise AttemptWithdrawn(f"the job asks for {wanted} now, not for {shape}")
         now = ports.now()
         attempt = Attempt(
             number=ref.number,
@@ -95,6 +105,7 @@ def claim_attempt(
             instance_type=job.instance_type,
             is_preemptible=job.is_preemptible,
             price_micros_per_minute=job.price_micros_per_minute,
+            cores=job.cores,
             started_at=now,
             alive_at=now,
         )

@@ -1,6 +1,6 @@
 """Autoscale: look at one orchestrator, decide, act, remember. Every step may be repeated or cut short."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -23,6 +23,7 @@ from shared.models.farm import (
     Shape,
     instance_name,
 )
+from shared.models.job import AttemptRef, JobRef
 from shared.models.task import WaitingFor
 from shared.ports import Fleet, OrchestratorStore, Scheduler
 
@@ -68,6 +69,11 @@ class TickReport:
     reasons: Mapping[Shape, tuple[WaitingFor, str]] = field(default_factory=dict)
     errors: Sequence[str] = ()
     has_stock_out: bool = False
+    has_drained: bool = False
+
+
+def _nothing_held(_: Collection[JobRef]) -> Mapping[JobRef, int]:
+    return {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,27 +101,33 @@ def tick(
     new_token: Callable[[], str],
     follow_up: Callable[[TickReport], None],
     ask_again: Callable[[], None],
+    pending: Callable[[Collection[JobRef]], Mapping[JobRef, int]] = _nothing_held,
 ) -> TickReport | None:
     """Bring an orchestrator's fleet in line with its work; None when another tick is at it, which will go round again.
 
     Shapes: `new_token` returns a few random letters and digits, others each time; `follow_up` is called after each
-    round, `ask_again` when another tick is wanted once this one is over.
+    round, `ask_again` when another tick is wanted once this one is over: what it took out of use goes at the next look.
+    `pending` returns how many tasks of each job wait, also those that are not at the scheduler yet.
     """
     held = orchestrators.begin_tick(orchestrator_id, clock())
     if held is None:
         return None
     is_over = False
-    wants_more = False
+    wants_more = has_drained = False
     try:
         for left in reversed(range(MOST_ROUNDS)):
-            report = _round(orchestrator_id, orchestrators, scheduler, fleet, clock, new_token)
+            report = _round(
+                orchestrator_id, orchestrators, scheduler, fleet, clock, new_token, pending
+            )
             follow_up(report)
             wants_more = report.has_stock_out
+            has_drained |= report.has_drained
             if left and not wants_more and orchestrators.finish_tick(held, clock()):
                 is_over = True
                 break
     finally:
-        if not is_over and (orchestrators.release_tick(held) or wants_more):
+        is_asked = not is_over and (orchestrators.release_tick(held) or wants_more)
+        if is_asked or has_drained:
             ask_again()
     return report
 
@@ -161,6 +173,7 @@ def _round(
     fleet: Fleet,
     clock: Callable[[], datetime],
     new_token: Callable[[], str],
+    pending: Callable[[Collection[JobRef]], Mapping[JobRef, int]],
 ) -> TickReport:
     orchestrator, now = orchestrators.orchestrator(orchestrator_id), clock()
     try:
@@ -181,6 +194,8 @@ def _round(
     found = [*seen.problems, *census.unused(orchestrator, instances, now)]
     orchestrator = _remember(orchestrator, found, orchestrators, now)
     backlog = census.backlog(orchestrator, seen.placements, expected_s)
+    jobs = {AttemptRef.parse(each.attempt_id).task.job for each in seen.placements if each.is_live}
+    backlog += census.held_back(seen.placements, pending(jobs), expected_s)
     decisions = [
         each
         for each in plan(
@@ -213,6 +228,7 @@ def _round(
         ),
         errors=[*seen.failed.values(), *(str(each.error) for each in outcomes if each.error)],
         has_stock_out=bool(problems),
+        has_drained=any(each.drain for each in done),
     )
 
 

@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from shared.core.lifecycle import FENCES, Moved, command, downloaded
-from shared.core.progress import ordered
-from shared.errors import InvalidTransition, NotFound
-from shared.models.job import AttemptRef, Command, Fence, Job, JobRef, TaskRef
+from shared.core.orders import Phase, has_work, obeyed, phase_of, reviewed
+from shared.errors import CloudError, InvalidTransition, NotFound
+from shared.log import log
+from shared.models.job import AttemptRef, Command, Job, JobRef, SyncState, TaskRef, UploadState
 from shared.models.task import Page, Task, TaskStatus
 from shared.ports import PageDecision, Ports, TaskChange
 from shared.services.ask import ask_to_settle
 from shared.services.ledger import entry_of
+from shared.services.upload_daemon import enqueue
 
 PAGES_TOGETHER = 10
 _CANCELS_AT_ONCE = 8
@@ -20,33 +22,38 @@ _CANCELS_AT_ONCE = 8
 def order(ref: JobRef, what: Command, ports: Ports) -> Job:
     """Give a command on a whole job: one write, which fences every claim at once; its tasks follow.
 
-    Raises: NotFound; InvalidTransition when the job has ended and the command is not a retry, or is being killed.
+    Not for edits and reviews. Raises: NotFound; InvalidTransition.
     """
-
-    def changed(job: Job) -> Job:
-        return ordered(job, what, FENCES[what]) if _applies(job, what) else job
-
-    job = ports.jobs.change_job(ref, changed)
-    if not job.is_ended:
-        ports.admission.activate(ref)
-        ports.bus.publish("command", _messages(job))
+    job = ports.jobs.change_job(ref, lambda now: obeyed(now, what))
+    _set_off(job, ports)
     return job
 
 
-def _applies(job: Job, what: Command) -> bool:
-    """Tell whether a command is to be carried out; False when it is so already. Raises: InvalidTransition."""
-    if what is Command.RELEASE:
-        # A person may have held, killed or let go the job since its scouts were read.
-        return job.scouts_pending and job.fence is Fence.OPEN and not job.is_ended
-    if what is Command.KILL:
-        return job.fence is not Fence.KILLED and not job.is_ended
-    if job.fence is Fence.KILLED and not job.is_ended:
-        raise InvalidTransition(
-            f"job {job.job_id} is being killed: {what} must wait until it has ended"
-        )
-    if job.is_ended and not what.startswith("retry"):
-        raise InvalidTransition(f"job {job.job_id} is {job.status}: {what} does not apply")
-    return True
+def edit_job(ref: JobRef, change: Callable[[Job], Job], ports: Ports) -> Job:
+    """Change what a job asks for; attempts that wait at the scheduler as it was before are taken back and placed anew.
+
+    Raises: NotFound; whatever `change` raises.
+    """
+    job = ports.jobs.change_job(ref, change)
+    _set_off(job, ports)
+    return job
+
+
+def review_job(ref: JobRef, user_id: str, ports: Ports) -> Job:
+    """Note who has looked at what came of a job. Raises: NotFound; InvalidTransition when it has not ended."""
+    return ports.jobs.change_job(ref, lambda now: reviewed(now, user_id, ports.now()))
+
+
+def _set_off(job: Job, ports: Ports) -> None:
+    """Have what was written on a job done; said once more, it changes nothing."""
+    if job.is_ended:
+        return
+    ports.admission.activate(job.ref)
+    ports.bus.publish("command", _messages(job))
+    if job.upload.state is not UploadState.DONE:
+        enqueue(job, ports)
+    elif job.sync.state is SyncState.PENDING:
+        ports.bus.publish("sync", [{"account_id": job.account_id, "job_id": job.job_id}])
 
 
 def _messages(job: Job) -> list[dict[str, object]]:
@@ -72,49 +79,79 @@ def carry_out(ref: JobRef, first_page: int, page_count: int, ports: Ports) -> No
 
 
 def _carry_out_on_page(job: Job, number: int, ports: Ports) -> None:
-    def chosen(page: Page, now: Job) -> Command | None:
-        return now.command if page.command_seq < now.command_seq else None
+    def chosen(page: Page, now: Job) -> list[Command]:
+        is_behind = now.command is not None and page.command_seq < now.ordered_seq
+        orders = [now.command] if is_behind and now.command else []
+        return [*orders, Command.EDIT] if page.command_seq < now.edited_seq else orders
 
-    _change_page(job, number, chosen, None, ports)
+    done = _change_page(job, number, chosen, None, ports)
+    cancel(done.job, done.stopped, ports)
+
+
+@dataclass
+class _Done:
+    """What became of a page's tasks: which attempts the scheduler must stop, and, by id, why some tasks cannot follow.
+
+    `job` is as it was when the commands were carried out.
+    """
+
+    job: Job
+    stopped: list[AttemptRef] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
 
 
 def _change_page(
     job: Job,
     number: int,
-    chosen: Callable[[Page, Job], Command | None],
+    chosen: Callable[[Page, Job], Sequence[Command]],
     task_ids: frozenset[str] | None,
     ports: Ports,
-) -> None:
-    """Carry out the chosen command on a page's tasks, all or those named, then stop what it took from the scheduler."""
-    stopped: list[AttemptRef] = []
-    seen = [job]
+) -> _Done:
+    """Carry out the chosen commands on a page's tasks, all or those named."""
+    done = _Done(job)
 
     def decide(page: Page, now: Job, tasks: Sequence[Task]) -> PageDecision:
-        stopped.clear()
-        seen[:] = [now]
-        what = chosen(page, now)
+        nonlocal done
+        done = _Done(now)
+        orders = chosen(page, now)
         changes = []
         for task in tasks:
-            if what is None or (task_ids is not None and task.task_id not in task_ids):
+            if task_ids is not None and task.task_id not in task_ids:
                 continue
-            moved = _commanded(task, what, page, ports)
+            try:
+                moved = _commanded(task, orders, page, ports)
+            except InvalidTransition as error:
+                done.refused[task.task_id] = str(error)
+                continue
             if moved is None:
                 continue
             changes.append(_change(now, moved))
             if task.status is TaskStatus.RUNNING or moved.page.ended_count:
-                stopped.append(AttemptRef(now.account_id, now.job_id, task.task_id, task.attempt))
+                done.stopped.append(
+                    AttemptRef(now.account_id, now.job_id, task.task_id, task.attempt)
+                )
         seq = now.command_seq if task_ids is None else page.command_seq
         return PageDecision(changes=changes, command_seq=seq)
 
     ports.jobs.change_page(job.ref, number, decide)
-    cancel(seen[0], stopped, ports)
+    return done
 
 
-def _commanded(task: Task, what: Command, page: Page, ports: Ports) -> Moved | None:
-    try:
-        return command(task, what, is_placed=page.is_placed(task.task_id), now=ports.now())
-    except InvalidTransition:
-        return None  # a command on a whole job passes over tasks to which it does not apply
+def _commanded(task: Task, orders: Sequence[Command], page: Page, ports: Ports) -> Moved | None:
+    """Return the task after the first of the commands that moves it. Raises: InvalidTransition when none applies."""
+    refusal: InvalidTransition | None = None
+    for each in orders:
+        try:
+            moved = command(task, each, is_placed=page.is_placed(task.task_id), now=ports.now())
+        except InvalidTransition as error:
+            refusal = error
+            continue
+        if moved is not None:
+            return moved
+        refusal = None
+    if refusal is not None:
+        raise refusal
+    return None
 
 
 def _change(job: Job, moved: Moved) -> TaskChange:
@@ -122,29 +159,51 @@ def _change(job: Job, moved: Moved) -> TaskChange:
     return TaskChange(task=moved.task, page=moved.page, ledger=entry)
 
 
-def order_tasks(ref: JobRef, what: Command, task_ids: Sequence[str], ports: Ports) -> None:
-    """Give a command on some tasks of a job.
+def order_tasks(
+    ref: JobRef, what: Command, task_ids: Sequence[str], ports: Ports
+) -> dict[str, str]:
+    """Give a command on some tasks of a job; returns, by id, why each of those that cannot follow does not.
 
-    Raises: NotFound; InvalidTransition when it does not apply to one of them, which then changes none.
+    Raises: NotFound when there is none of them; InvalidTransition when the job itself cannot follow: then none does.
     """
     job = ports.jobs.job(ref)
     tasks = ports.jobs.tasks(ref, task_ids)
-    for task in tasks:
-        command(task, what, is_placed=False, now=ports.now())
-    if len(tasks) < len(set(task_ids)):
-        missing = sorted(set(task_ids) - {task.task_id for task in tasks})
-        raise NotFound(f"job {ref.job_id} has no task {', '.join(missing[:5])}")
+    missing = set(task_ids) - {task.task_id for task in tasks}
+    refused = {each: f"job {ref.job_id} has no task {each}" for each in sorted(missing)}
+    if not tasks:
+        raise NotFound(f"job {ref.job_id} has no task {', '.join(sorted(missing)[:5])}")
     if what.startswith("retry") or what is Command.UNHOLD:
-        if job.fence is Fence.KILLED and not job.is_ended:
-            raise InvalidTransition(
-                f"job {ref.job_id} is being killed: {what} must wait until it has ended"
-            )
-        ports.jobs.change_job(ref, lambda now: replace(now, fence=FENCES[what], ended_at=None))
+        if phase_of(job) is Phase.BEING_KILLED:
+            has_work(job, what)
+        if any(_would_move(task, what, ports) for task in tasks):
+            ports.jobs.change_job(ref, lambda now: _opened(now, what))
+    stopped: list[AttemptRef] = []
     for number in sorted({task.page for task in tasks}):
-        _change_page(job, number, lambda _page, _job: what, frozenset(task_ids), ports)
+        done = _change_page(job, number, lambda *_: [what], frozenset(task_ids), ports)
+        job = done.job
+        stopped += done.stopped
+        refused |= done.refused
     ports.admission.activate(ref)
     ask_to_settle(ref, ports, is_urgent=True)
     ports.bus.publish("admit", [{"account_id": ref.account_id}])
+    try:
+        cancel(job, stopped, ports)
+    except CloudError as error:
+        # They count no more: whoever claims or reports them is refused, and the sweep takes them from the scheduler.
+        log("WARNING", "left at the scheduler", job_id=ref.job_id, reason=str(error))
+    return refused
+
+
+def _would_move(task: Task, what: Command, ports: Ports) -> bool:
+    try:
+        return command(task, what, is_placed=False, now=ports.now()) is not None
+    except InvalidTransition:
+        return False
+
+
+def _opened(job: Job, what: Command) -> Job:
+    """Return a job some of whose tasks begin again."""
+    return replace(job, fence=FENCES[what], ended_at=None, reviewed_at=None, reviewed_by="")
 
 
 def mark_downloaded(ref: TaskRef, number: int, ports: Ports) -> bool:

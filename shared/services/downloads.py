@@ -9,10 +9,9 @@ from typing import Any
 import orjson
 
 from shared.core.permissions import Action, check
-from shared.errors import InvalidRequest, NotFound
+from shared.errors import InvalidRequest, NotFound, TooLarge
 from shared.models.account import Principal
 from shared.models.job import AttemptRef, Job, TaskRef
-from shared.models.submission import DownloadStatus
 from shared.models.task import TASKS_PER_PAGE, Outcome, Task, TaskStatus
 from shared.ports import Ports
 from shared.services.ask import ask_to_settle
@@ -23,6 +22,7 @@ from shared.services.projects import check_job
 URL_LIFETIME_S = 6 * 3600
 MAX_TASKS_A_PAGE = 500
 MAX_FILES_A_PAGE = 1000
+MAX_FILES_AT_ONCE = 10_000
 _AT_ONCE = 16
 _CURSOR = re.compile(r"[0-9]{1,9}")
 _HAS_FRAMES = (TaskStatus.SUCCESS, TaskStatus.DOWNLOADED)
@@ -50,22 +50,64 @@ def downloads_page(
     finished = _finished(job, wanted, _read_cursor(cursor), ports)
     indices = list(islice(finished, limit + 1))
     tasks = ports.jobs.tasks(job.ref, [str(index).zfill(3) for index in indices[:limit]])
-    told = _first(tasks)
+    told = fitting(tasks)
     left = [int(task.task_id) for task in tasks[len(told) :]] + indices[limit:]
+    note_empty(job, told, ports)
     return {
-        "downloads": _downloads(job, [task for task in told if _output_count(task)], ports),
+        "downloads": described(job, told, ports),
         "next_cursor": str(left[0]) if left else None,
     }
 
 
-def _first(tasks: Sequence[Task]) -> list[Task]:
-    """Return the tasks up to the one with which a page is full."""
+def job_downloads(
+    principal: Principal, job_id: str, task_id: str | None, ports: Ports
+) -> list[dict[str, Any]]:
+    """Return all tasks of a job that have frames, or the one named: clients before version 8 know no pages.
+
+    Raises: Forbidden; NotFound; TooLarge, since frames left out would never be missed.
+    """
+    check(principal, Action.DOWNLOAD)
+    job = ports.jobs.job(check_job(principal, job_id, ports))
+    wanted = None if task_id is None else {int(task_id)}
+    indices = _finished(job, wanted, 0, ports)
+    tasks: list[Task] = []
+    file_count = 0
+    while some := [str(index).zfill(3) for index in islice(indices, MAX_TASKS_A_PAGE)]:
+        found = ports.jobs.tasks(job.ref, some)
+        tasks += found
+        file_count += sum(map(_output_count, found))
+        if file_count > MAX_FILES_AT_ONCE:
+            reason = f"more than {MAX_FILES_AT_ONCE} files at once"
+            raise TooLarge(f"job {job_id}: {reason}; name its tasks, or use a newer client")
+    note_empty(job, tasks, ports)
+    return described(job, tasks, ports)
+
+
+def fitting(tasks: Sequence[Task], told_count: int = 0) -> list[Task]:
+    """Return the tasks up to the one with which an answer, that has `told_count` files already, is full."""
     counts = accumulate(_output_count(task) for task in tasks)
     return [
         task
         for task, count in zip(tasks, counts, strict=True)
-        if count - _output_count(task) < MAX_FILES_A_PAGE
+        if told_count + count - _output_count(task) < MAX_FILES_A_PAGE
     ]
+
+
+def note_empty(job: Job, tasks: Sequence[Task], ports: Ports) -> None:
+    """Note that tasks which succeeded without a file are downloaded: no downloader ever reports them."""
+    empty = [
+        task
+        for task in tasks
+        if task.status is TaskStatus.SUCCESS and task.attempts and not _output_count(task)
+    ]
+
+    def mark(task: Task) -> None:
+        mark_downloaded(TaskRef(*job.ref, task.task_id), task.attempts[-1].number, ports)
+
+    if empty:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            list(pool.map(mark, empty))
+        ask_to_settle(job.ref, ports, is_urgent=True)
 
 
 def _output_count(task: Task) -> int:
@@ -98,9 +140,13 @@ def _finished(job: Job, wanted: set[int] | None, first: int, ports: Ports) -> It
                 yield index
 
 
-def _downloads(job: Job, tasks: Sequence[Task], ports: Ports) -> list[dict[str, Any]]:
-    """Return tasks with their files."""
-    refs = [AttemptRef(*job.ref, task.task_id, task.attempts[-1].number) for task in tasks]
+def described(job: Job, tasks: Sequence[Task], ports: Ports) -> list[dict[str, Any]]:
+    """Return those of the tasks that have files, with their URLs."""
+    refs = [
+        AttemptRef(*job.ref, task.task_id, task.attempts[-1].number)
+        for task in tasks
+        if _output_count(task)
+    ]
 
     def listed(ref: AttemptRef) -> list[Mapping[str, Any]]:
         return list(orjson.loads(ports.blobs.read(manifest_name(ref))))
@@ -135,15 +181,3 @@ def _download(
             for each in listed
         ],
     }
-
-
-def note_status(principal: Principal, said: DownloadStatus, ports: Ports) -> None:
-    """Note that a task's frames have arrived; any other status, and any repeat, changes nothing.
-
-    Raises: Forbidden; NotFound.
-    """
-    check(principal, Action.DOWNLOAD)
-    job_id, task_id, number = said.download_id.split("-")
-    ref = TaskRef(*check_job(principal, job_id, ports), task_id)
-    if said.status == "downloaded" and mark_downloaded(ref, int(number), ports):
-        ask_to_settle(ref.job, ports, is_urgent=True)

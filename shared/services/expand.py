@@ -27,7 +27,7 @@ def expand(ref: JobRef, first_page: int, page_count: int, ports: Ports) -> None:
             ports.jobs.add_page(job, number, _tasks(job, number, lines[offset:][:TASKS_PER_PAGE]))
             if number == 0 and job.command is None:
                 admit(ref.account_id, ports)  # the first frames need not wait for the last
-    if ports.jobs.job(ref).command is not None:
+    if ports.jobs.job(ref).command_seq:
         carry_out(ref, first_page, page_count, ports)
     admit(ref.account_id, ports)
 

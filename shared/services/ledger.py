@@ -20,7 +20,9 @@ def entry_of(job: Job, task: Task, attempt: Attempt) -> LedgerEntry:
         started_at=attempt.started_at,
         ended_at=attempt.ended_at,
         date=attempt.ended_at.date().isoformat(),
+        hour=f"{attempt.ended_at:%H}",
         billed_minutes=attempt.billed_minutes,
+        core_minutes=attempt.billed_minutes * attempt.cores,
         price_micros_per_minute=attempt.price_micros_per_minute,
         cost_micros=attempt.cost_micros,
     )

@@ -44,9 +44,10 @@ def _submitted(
     job: Job, orchestrator: Orchestrator, task_id: str, attempt: int, ports: Ports
 ) -> SubmittedAttempt:
     ref = AttemptRef(job.account_id, job.job_id, task_id, attempt)
+    shape = Shape(job.instance_type, job.is_preemptible)
     return SubmittedAttempt(
         ref=ref,
-        shape=Shape(job.instance_type, job.is_preemptible),
+        shape=shape,
         # All of its zones: one that is switched off is drained, and one switched on later may serve what waits now.
         zones=sorted(orchestrator.zones),
         cores=job.cores,
@@ -54,6 +55,6 @@ def _submitted(
         priority=job.priority,
         environment={
             "BATON_AGENT_URL": ports.agent_url,
-            "BATON_ATTEMPT_TOKEN": ports.attempt_token(ref),
+            "BATON_ATTEMPT_TOKEN": ports.attempt_token(ref, shape),
         },
     )

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, TypeVar
 
-from shared.errors import Forbidden, NotFound
-from shared.models.account import Principal, Project, Role
+from shared.errors import NotFound
+from shared.models.account import Principal, Project
 from shared.models.job import Job, JobRef
 from shared.ports import AccountStore, Ports
 
@@ -22,16 +22,15 @@ _kept: dict[tuple[str, str, str], tuple[float, Any]] = {}
 
 def usable_projects(principal: Principal, accounts: AccountStore) -> list[Project]:
     """Return the active projects that somebody may use, by name."""
-    limit = _limit(principal, accounts)
     return [
         project
         for project in accounts.projects(principal.account_id)
-        if project.is_active and (not limit or project.name in limit)
+        if project.is_active and _may_use(principal, project.name)
     ]
 
 
 def check_project(principal: Principal, name: str, ports: Ports, wrong: dict[str, str]) -> None:
-    """Add to `wrong` why somebody may not use a project, if so. Raises: Forbidden."""
+    """Add to `wrong` why somebody may not use a project, if so; one that is not theirs is not there."""
     account_id, accounts = principal.account_id, ports.accounts
     try:
         project = _remembered(
@@ -40,46 +39,34 @@ def check_project(principal: Principal, name: str, ports: Ports, wrong: dict[str
     except NotFound:
         wrong["project"] = f"unknown: {name}"
         return
-    limit = _limit(principal, accounts)
-    if not project.is_active:
+    if not _may_use(principal, name):
+        wrong["project"] = f"unknown: {name}"
+    elif not project.is_active:
         wrong["project"] = f"not active: {name}"
-    elif limit and name not in limit:
-        wrong["project"] = f"not one of yours: {name}"
 
 
 def visible(principal: Principal, jobs: Iterable[Job], ports: Ports) -> list[Job]:
-    """Return those of the account's jobs that are there for somebody. Raises: Forbidden."""
-    limit = _limit(principal, ports.accounts)
-    return [job for job in jobs if not limit or job.project in limit]
+    """Return those of the account's jobs that are there for somebody."""
+    return [job for job in jobs if _may_use(principal, job.project)]
 
 
 def visible_ids(principal: Principal, job_ids: Collection[str], ports: Ports) -> Collection[str]:
-    """Return those of the ids that may be acted on; reads the jobs only for who is limited. Raises: Forbidden."""
-    if not _limit(principal, ports.accounts):
+    """Return those of the ids that may be acted on; reads the jobs only for who is limited."""
+    if not principal.projects:
         return job_ids
     jobs = ports.jobs.jobs(JobRef(principal.account_id, job_id) for job_id in job_ids)
     return {job.job_id for job in visible(principal, jobs, ports)}
 
 
 def check_job(principal: Principal, job_id: str, ports: Ports) -> JobRef:
-    """Return where a job is; one of a project that is not theirs is not there. Raises: NotFound; Forbidden."""
+    """Return where a job is; one of a project that is not theirs is not there. Raises: NotFound."""
     if job_id not in visible_ids(principal, [job_id], ports):
         raise NotFound(job_id)
     return JobRef(principal.account_id, job_id)
 
 
-def _limit(principal: Principal, accounts: AccountStore) -> tuple[str, ...]:
-    """Return the projects to which a plain user is limited; empty means all. Raises: Forbidden."""
-    if principal.role is not Role.USER:
-        return ()
-    account_id, user_id = principal.account_id, principal.user_id
-    try:
-        user = _remembered(
-            ("user", account_id, user_id), lambda: accounts.user(account_id, user_id)
-        )
-    except NotFound as error:
-        raise Forbidden("you are no user of this account any more") from error
-    return user.projects
+def _may_use(principal: Principal, project: str) -> bool:
+    return not principal.projects or project in principal.projects
 
 
 def _remembered(key: tuple[str, str, str], read: Callable[[], Found]) -> Found:

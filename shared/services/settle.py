@@ -6,6 +6,7 @@ from shared.ports import Ports
 from shared.services.active import strike
 from shared.services.ask import ask_to_meter, ask_to_scale
 from shared.services.control import order
+from shared.services.upload_daemon import withdraw
 
 
 def settle(ref: JobRef, ports: Ports) -> Job:
@@ -25,6 +26,7 @@ def settle(ref: JobRef, ports: Ports) -> Job:
     if job.scouts_pending and job.fence is Fence.OPEN and _scouts_have_passed(job, ports):
         order(job.ref, Command.RELEASE, ports)
     if has_just_ended:
+        withdraw(job, ports)
         strike(ref.account_id, [ref.job_id], ports)
         ask_to_scale(job.orchestrator_id, ports)
         ask_to_meter(ref.account_id, ports)

@@ -5,7 +5,6 @@ import re
 import secrets
 import threading
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from urllib.parse import urlencode
@@ -16,12 +15,12 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from shared.errors import InvalidRequest, NotFound, Unauthenticated
 from shared.models.account import ApiKey, Principal
 from shared.ports import AccountStore, Identity
+from shared.services.standing import Standing
 from shared.tokens import Tokens
 
 # Clients choose among cached tokens by time alone and never sign in again on a 401: a working day and its night.
 TOKEN_LIFETIME = timedelta(hours=24)
 _LOOPBACK = re.compile(r"http://(?:localhost|127\.0\.0\.1):([0-9]{1,5})/index\.html")
-_NOTED_EVERY = timedelta(minutes=1)
 _REMEMBERED_KEYS = 10_000
 
 # Secrets are long and random, so a light hash suffices. Source: OWASP's Password Storage Cheat Sheet, argon2id.
@@ -54,11 +53,10 @@ class ApiKeys:
     machines all ask at once, and hashes are slow on purpose.
     """
 
-    def __init__(self, accounts: AccountStore, now: Callable[[], datetime]) -> None:
+    def __init__(self, accounts: AccountStore, standing: Standing) -> None:
         self._accounts = accounts
-        self._now = now
+        self._standing = standing
         self._fitting: set[tuple[str, bytes]] = set()
-        self._noted_at: dict[str, datetime] = {}
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def principal(self, client_id: str, secret: str) -> Principal:
@@ -70,8 +68,13 @@ class ApiKeys:
         self._check(key, secret)
         if key.revoked_at is not None:
             raise Unauthenticated("the API key has been revoked")
-        self._note_use(key)
-        return Principal(account_id=key.account_id, user_id=key.user_id, role=key.role)
+        granted = Principal(
+            account_id=key.account_id,
+            user_id=key.user_id,
+            role=key.role,
+            client_id=key.client_id,
+        )
+        return self._standing.of(granted)
 
     def _check(self, key: ApiKey, secret: str) -> None:
         pair = (key.secret_hash, hashlib.sha256(secret.encode()).digest())
@@ -84,13 +87,6 @@ class ApiKeys:
             if len(self._fitting) >= _REMEMBERED_KEYS:
                 self._fitting.clear()
             self._fitting.add(pair)
-
-    def _note_use(self, key: ApiKey) -> None:
-        now = self._now()
-        noted_at = self._noted_at.get(key.client_id, key.used_at)
-        if noted_at is None or now - noted_at >= _NOTED_EVERY:
-            self._noted_at[key.client_id] = now
-            self._accounts.touch_api_key(key.client_id, now)
 
 
 def _check_secret(key: ApiKey, secret: str) -> None:
@@ -117,6 +113,7 @@ def browser_redirect(
     *,
     host: str,
     identity: Identity,
+    standing: Standing,
     tokens: Tokens,
     now: datetime,
 ) -> str:
@@ -127,7 +124,8 @@ def browser_redirect(
     matched = _LOOPBACK.fullmatch(redirect_uri)
     if matched is None or not 1 <= int(matched[1]) <= 65535:
         raise InvalidRequest({"redirect_uri": "must be http://localhost:PORT/index.html"})
-    granted = grant(identity.verify(id_token), host=host, scope="user", tokens=tokens, now=now)
+    principal = standing.of(identity.verify(id_token))
+    granted = grant(principal, host=host, scope="user", tokens=tokens, now=now)
     query = {
         "access_token": granted.access_token,
         "expires_in": granted.expires_in_s,

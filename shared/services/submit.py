@@ -12,25 +12,29 @@ from typing import Any
 
 import orjson
 
-from shared.core.environment import merge_environment
+from shared.core.environment import conflicts, merge_environment
+from shared.core.orders import on_machine
 from shared.core.paths import node_path, with_slashes
 from shared.core.permissions import Action, check
+from shared.core.progress import with_upload
 from shared.errors import InvalidRequest
 from shared.models.account import InstanceType, Package, Principal
-from shared.models.job import Block, Job, JobStatus, Sync, SyncState
+from shared.models.job import Block, Job, JobStatus, Sync, SyncState, Upload, UploadState
 from shared.models.submission import Submission, SubmittedTask
 from shared.models.task import TASKS_PER_PAGE, WaitingFor
+from shared.models.upload import AwaitedFile
 from shared.ports import CatalogStore, Ports
 from shared.schemas.bounded import MAX_COMPLAINTS
 from shared.schemas.loading import load
 from shared.schemas.submission import SubmissionSchema
 from shared.services.attempts import blob_name, spec_name
+from shared.services.catalog import offered_types
 from shared.services.expand import payload_name
 from shared.services.projects import check_project
+from shared.services.upload_daemon import enqueue, files_name, listed
+from shared.services.uploads import held
 
 PAGES_PER_BLOCK = 10
-# What of an instance's memory its system and the agent need.
-_SYSTEM_SHARE = 16
 
 _SCHEMA = SubmissionSchema()
 # Kept from one request to the next: to start threads takes longer than to write a small object.
@@ -45,6 +49,7 @@ class _Plan:
     machine: InstanceType
     packages: Sequence[Package]
     inputs: Sequence[Mapping[str, Any]]
+    awaits_upload: bool
 
 
 def submit_job(
@@ -75,9 +80,8 @@ def _plan(
     """Check every name against the account and the catalogue, every file against the store. Raises: InvalidRequest."""
     wrong: dict[str, str] = {}
     check_project(principal, submission.project, ports, wrong)
-    machine = next(
-        (each for each in catalog.instance_types() if each.name == submission.instance_type), None
-    )
+    offered = offered_types(principal.account_id, ports.accounts, catalog)
+    machine = next((each for each in offered if each.name == submission.instance_type), None)
     if machine is None:
         wrong["instance_type"] = f"unknown: {submission.instance_type}"
     known = {package.package_id: package for package in catalog.packages()}
@@ -87,25 +91,41 @@ def _plan(
         wrong["software_package_ids"] = f"unknown: {', '.join(unknown)}"
     elif machine and any(each.platform != machine.operating_system for each in packages):
         wrong["software_package_ids"] = f"not for {machine.operating_system}"
-    inputs = _inputs(principal.account_id, submission, ports, wrong)
+    elif clashing := conflicts(packages):
+        wrong["software_package_ids"] = f"cannot be used together: {', '.join(clashing)}"
+    inputs, are_there = _inputs(principal.account_id, submission, ports, wrong)
     if wrong or machine is None:
         raise InvalidRequest(wrong)
-    return _Plan(submission=submission, machine=machine, packages=packages, inputs=inputs)
+    return _Plan(
+        submission=submission,
+        machine=machine,
+        packages=packages,
+        inputs=inputs,
+        awaits_upload=not are_there,
+    )
 
 
 def _inputs(
     account_id: str, submission: Submission, ports: Ports, wrong: dict[str, str]
-) -> list[Mapping[str, Any]]:
-    """Return each file once, as a node shall have it; add to `wrong` those whose bytes the store does not have."""
+) -> tuple[list[Mapping[str, Any]], bool]:
+    """Return each file once, as a node shall have it, and whether the store has all of their bytes.
+
+    Bytes that are not there are added to `wrong`, unless an upload daemon shall send them.
+    """
     missing_md5 = "no MD5: local_upload must be true, or every file must be in the store already"
+    is_daemons = not submission.is_uploaded_by_client
+    are_there = True
     found: dict[str, Mapping[str, Any]] = {}
     names: dict[str, int] = {}
     for index, file in enumerate(submission.files):
-        if file.md5 is None:
+        if file.md5 is not None:
+            names.setdefault(blob_name(account_id, file.md5), index)
+        elif is_daemons:
+            are_there = False
+        else:
             wrong["local_upload"] = f"upload_files.{index} has {missing_md5}"
             continue
         path = node_path(file.path)
-        names.setdefault(blob_name(account_id, file.md5), index)
         if found.setdefault(path, {"md5": file.md5})["md5"] != file.md5:
             wrong[f"upload_files.{index}.destination"] = f"another file is at {path} on the node"
             continue
@@ -115,22 +135,27 @@ def _inputs(
             "size": file.size_bytes,
             "executable": file.is_executable,
         }
-    stored = ports.blobs.stat(list(names)) if names else {}
+    stored = held(names, ports.blobs) if names else {}
     for name, index in names.items():
         file = submission.files[index]
-        if name not in stored:
+        blob = stored.get(name)
+        if blob is not None and blob.size_bytes == file.size_bytes:
+            continue
+        if is_daemons:
+            are_there = False
+        elif blob is None:
             wrong[f"upload_files.{index}.md5"] = f"not in the store: {file.path}"
-        elif stored[name].size_bytes != file.size_bytes:
+        else:
             wrong[f"upload_files.{index}.st_size"] = f"the store holds another size: {file.path}"
         if len(wrong) >= MAX_COMPLAINTS:
             break
-    return list(found.values())
+    return list(found.values()), are_there
 
 
 def _job(principal: Principal, plan: _Plan, ports: Ports) -> Job:
     asked, machine = plan.submission, plan.machine
     has_inputs = bool(plan.inputs)
-    return Job(
+    job = Job(
         account_id=principal.account_id,
         job_id=ports.jobs.allocate_job_id(principal.account_id),
         title=asked.title,
@@ -140,14 +165,8 @@ def _job(principal: Principal, plan: _Plan, ports: Ports) -> Job:
         task_count=len(asked.tasks),
         instance_type=machine.name,
         is_preemptible=asked.is_preemptible,
-        price_micros_per_minute=(
-            machine.preemptible_micros_per_minute
-            if asked.is_preemptible
-            else machine.price_micros_per_minute
-        ),
+        price_micros_per_minute=machine.price_micros_per_minute,
         output_path=with_slashes(asked.output_path),
-        cores=machine.cores,
-        memory_mib=int(machine.memory_gib * 1024) * (_SYSTEM_SHARE - 1) // _SYSTEM_SHARE,
         priority=asked.priority,
         max_instances=asked.max_instances,
         preempted_retries=asked.preempted_retries,
@@ -164,6 +183,14 @@ def _job(principal: Principal, plan: _Plan, ports: Ports) -> Job:
         waiting_for=WaitingFor.SYNC if has_inputs else WaitingFor.ADMISSION,
         waiting_note="its inputs are made ready" if has_inputs else "its turn is next",
     )
+    job = on_machine(job, machine, asked.is_preemptible)
+    return with_upload(job, _upload(asked)) if plan.awaits_upload else job
+
+
+def _upload(asked: Submission) -> Upload:
+    sizes = {file.path: file.size_bytes for file in asked.files}
+    total_bytes = sum(sizes.values())
+    return Upload(state=UploadState.WAITING, file_count=len(sizes), total_bytes=total_bytes)
 
 
 def _stored(job: Job, plan: _Plan, *, digest: str, said: Mapping[str, Any], ports: Ports) -> Job:
@@ -213,18 +240,37 @@ def _line(task: SubmittedTask, is_scout: bool) -> bytes:
 def _manifest(said: Mapping[str, Any]) -> bytes:
     """Return what was asked for, without the tasks: the last line of the payload, behind its last block."""
     asked = {name: value for name, value in said.items() if name != "tasks_data"}
-    return orjson.dumps(asked, option=orjson.OPT_APPEND_NEWLINE)
+    try:
+        return orjson.dumps(asked, option=orjson.OPT_APPEND_NEWLINE)
+    except orjson.JSONEncodeError as error:  # what can be read may still be too deep to be written
+        raise InvalidRequest({"body": f"cannot be kept: {error}"}) from error
 
 
 def _objects(job: Job, plan: _Plan, payload: bytes) -> list[tuple[str, bytes, str]]:
-    """Return name, content and type: the tasks with the submission, and what agents need to know."""
-    spec = {
-        "environment": merge_environment(plan.packages, plan.submission.environment),
-        "inputs": plan.inputs,
-    }
+    """Return name, content and type: the tasks with the submission, and what agents need to know.
+
+    Of a job that waits for its upload, agents learn when that is finished; only the end of it may write their list.
+    """
+    environment = merge_environment(plan.packages, plan.submission.environment)
+    known = (spec_name(job), orjson.dumps({"environment": environment, "inputs": plan.inputs}))
+    if plan.awaits_upload:
+        known = (files_name(job.ref), listed(environment, _awaited(plan.submission)))
     return [
         (payload_name(job.ref), payload, "application/jsonl"),
-        (spec_name(job), orjson.dumps(spec), "application/json"),
+        (*known, "application/json"),
+    ]
+
+
+def _awaited(asked: Submission) -> list[AwaitedFile]:
+    files = {file.path: file for file in asked.files}
+    return [
+        AwaitedFile(
+            source=file.path,
+            path=node_path(file.path),
+            md5=file.md5,
+            executable=file.is_executable,
+        )
+        for file in files.values()
     ]
 
 
@@ -243,5 +289,7 @@ def _set_in_motion(job: Job, ports: Ports) -> None:
         for block in job.blocks
     ]
     ports.bus.publish("expand", messages)
-    if job.sync.state is SyncState.PENDING:
+    if job.upload.state is not UploadState.DONE:
+        enqueue(job, ports)
+    elif job.sync.state is SyncState.PENDING:
         ports.bus.publish("sync", [ids])

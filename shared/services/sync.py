@@ -6,11 +6,13 @@ Agents then fetch each file once per zone, not once per task: the zone's cache i
 import json
 from dataclasses import replace
 
-from shared.models.job import Job, JobRef, Sync, SyncState
+from shared.models.job import Job, JobRef, Sync, SyncState, UploadState
 from shared.ports import Ports
 from shared.services.admit import admit
 from shared.services.attempts import blob_name, spec_name
 from shared.services.settle import settle
+from shared.services.upload_daemon import recover
+from shared.services.uploads import held
 
 _FILES_TOGETHER = 500
 
@@ -20,13 +22,16 @@ def sync(ref: JobRef, ports: Ports) -> None:
     job = ports.jobs.job(ref)
     if job.sync.state in (SyncState.DONE, SyncState.FAILED):
         return
+    if job.upload.state is not UploadState.DONE:
+        recover(job, ports)  # the end of the upload calls for this once more
+        return
     sizes = _inputs(job, ports)
     names = sorted(sizes)
     _note(ref, Sync(state=SyncState.SYNCING, total_count=len(names)), ports)
     done_count = 0
     for start in range(0, len(names), _FILES_TOGETHER):
         some = names[start : start + _FILES_TOGETHER]
-        found = ports.blobs.stat(some)
+        found = held(some, ports.blobs)
         wrong = [
             name for name in some if name not in found or found[name].size_bytes != sizes[name][1]
         ]

@@ -10,8 +10,8 @@ from google.api_core.exceptions import NotFound as NoDocument
 from google.cloud import firestore
 
 from shared.errors import NotFound
-from shared.models.account import Account, ApiKey, Project, Role, User, Variable
-from shared.stores.wire import Documents, Found, Put, Update
+from shared.models.account import Account, ApiKey, Project, Provider, Role, User, Variable
+from shared.stores.wire import Documents, Found, Put, Update, delete, stream
 
 # What may be the id of a document; a name from a request that may not is the name of nothing.
 _ID = re.compile(r"(?!__.*__\Z)(?!\.{1,2}\Z)[^/\x00]{1,250}")
@@ -29,7 +29,7 @@ class FirestoreAccountStore:
 
     def accounts(self) -> list[Account]:
         """Return every account, by id."""
-        found = (each.to_dict() for each in self._client.collection("accounts").stream())
+        found = (each.to_dict() for each in stream(self._client.collection("accounts")))
         return [_account_from(each) for each in found if each]
 
     def save_account(self, account: Account) -> None:
@@ -42,23 +42,31 @@ class FirestoreAccountStore:
         return _project_from(self._found(_project(account_id, name)).fields)
 
     def projects(self, account_id: str) -> list[Project]:
-        found = self._client.collection(f"{_account(account_id)}/projects").stream()
+        found = stream(self._client.collection(f"{_account(account_id)}/projects"))
         return sorted((_project_from(each.to_dict() or {}) for each in found), key=_name)
 
     def save_project(self, account_id: str, project: Project) -> None:
         self._put(_project(account_id, project.name), asdict(project))
 
     def user(self, account_id: str, user_id: str) -> User:
-        found = self._found(_user(account_id, user_id)).fields
-        known = _known(User, found)
-        return User(**known | {"role": Role(found["role"]), "projects": tuple(found["projects"])})
+        return _user_from(self._found(_user(account_id, user_id)).fields)
+
+    def users(self, account_id: str) -> list[User]:
+        found = stream(self._client.collection(f"{_account(account_id)}/users"))
+        return sorted((_user_from(each.to_dict() or {}) for each in found), key=_email)
 
     def save_user(self, account_id: str, user: User) -> None:
         self._put(_user(account_id, user.user_id), asdict(user))
 
+    def delete_user(self, account_id: str, user_id: str) -> None:
+        delete(self._client.document(_user(account_id, user_id)))
+
+    def api_keys(self, account_id: str) -> list[ApiKey]:
+        found = stream(self._client.collection(f"{_account(account_id)}/api_keys"))
+        return sorted((_api_key_from(each.to_dict() or {}) for each in found), key=_created_at)
+
     def api_key(self, client_id: str) -> ApiKey:
-        found = self._found(_api_key(client_id)).fields
-        return ApiKey(**_known(ApiKey, found) | {"role": Role(found["role"])})
+        return _api_key_from(self._found(_api_key(client_id)).fields)
 
     def save_api_key(self, key: ApiKey) -> None:
         self._put(_api_key(key.client_id), asdict(key))
@@ -85,16 +93,36 @@ def _known(model: type[Any], found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _account_from(found: Mapping[str, Any]) -> Account:
-    environment = tuple(Variable(**each) for each in found.get("environment", ()))
-    return Account(**_known(Account, found) | {"environment": environment})
+    changed = {
+        "environment": tuple(Variable(**each) for each in found.get("environment", ())),
+        "provider": Provider(found.get("provider", Provider.GCP)),
+    }
+    return Account(**_known(Account, found) | changed)
 
 
 def _project_from(found: Mapping[str, Any]) -> Project:
     return Project(**_known(Project, found))
 
 
+def _user_from(found: Mapping[str, Any]) -> User:
+    changed = {"role": Role(found["role"]), "projects": tuple(found["projects"])}
+    return User(**_known(User, found) | changed)
+
+
+def _api_key_from(found: Mapping[str, Any]) -> ApiKey:
+    return ApiKey(**_known(ApiKey, found) | {"role": Role(found["role"])})
+
+
 def _name(project: Project) -> str:
     return project.name
+
+
+def _email(user: User) -> str:
+    return user.email
+
+
+def _created_at(key: ApiKey) -> tuple[datetime, str]:
+    return key.created_at, key.client_id
 
 
 def _account(account_id: str) -> str:

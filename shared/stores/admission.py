@@ -8,7 +8,7 @@ from google.cloud import firestore
 from shared.models.job import JobRef
 from shared.ports import Round
 from shared.stores.lease import Lease
-from shared.stores.wire import DELETED, Documents, Update
+from shared.stores.wire import DELETED, Documents, Update, stream
 
 # Longer than any round takes; a round that was killed is made up for after this long.
 _LEASE_S = 60
@@ -58,7 +58,7 @@ class FirestoreAdmissionStore:
             self._documents.commit([Update(path=_path(account_id), fields=fields, upsert=True)])
 
     def accounts(self) -> list[str]:
-        found = self._client.collection("accounts").select([]).stream()
+        found = stream(self._client.collection("accounts").select([]))
         return sorted(each.id for each in found)
 
     def active_job_ids(self, account_id: str) -> list[str]:

@@ -2,9 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields
+from datetime import datetime
 from typing import Any
 
-from shared.models.farm import Orchestrator, PoolKey, StockOut
+from shared.models.farm import (
+    Decision,
+    InstanceStatus,
+    KeptDecision,
+    Orchestrator,
+    PoolKey,
+    PoolState,
+    StockOut,
+)
 from shared.models.job import (
     AttemptRef,
     Block,
@@ -15,6 +24,8 @@ from shared.models.job import (
     JobStatus,
     Sync,
     SyncState,
+    Upload,
+    UploadState,
 )
 from shared.models.money import LedgerEntry
 from shared.models.task import (
@@ -66,7 +77,11 @@ def ledger_path(attempt: AttemptRef) -> str:
 
 def job_fields(job: Job) -> Fields:
     """Return a job's document."""
-    return asdict(job) | {"page_count": job.page_count, "number": int(job.job_id)}
+    return asdict(job) | {
+        "page_count": job.page_count,
+        "number": int(job.job_id),
+        "has_frames": job.counts.get(TaskStatus.SUCCESS, 0) > 0,  # that nobody has fetched
+    }
 
 
 def job_from(found: Mapping[str, Any]) -> Job:
@@ -79,11 +94,19 @@ def job_from(found: Mapping[str, Any]) -> Job:
         "status": JobStatus(found["status"]),
         "fence": Fence(found["fence"]),
         "command": found["command"] and Command(found["command"]),
+        "upload": _upload_from(found.get("upload")),
         "sync": Sync(**(found["sync"] | {"state": SyncState(found["sync"]["state"])})),
         "waiting_for": found["waiting_for"] and WaitingFor(found["waiting_for"]),
         "counts": {TaskStatus(name): count for name, count in found["counts"].items()},
     }
     return Job(**known)
+
+
+def _upload_from(found: Mapping[str, Any] | None) -> Upload:
+    """Read how far an upload is; a job from before there were daemons waits for none."""
+    if found is None:
+        return Upload(state=UploadState.DONE)
+    return Upload(**(dict(found) | {"state": UploadState(found["state"])}))
 
 
 def task_fields(task: Task, project: str) -> Fields:
@@ -97,7 +120,7 @@ def task_fields(task: Task, project: str) -> Fields:
         "is_scout": task.is_scout,
         "status": task.status,
         "attempt": task.attempt,
-        "attempts": [asdict(attempt) for attempt in task.attempts],
+        "attempts": [dict(vars(attempt)) for attempt in task.attempts],
     }
 
 
@@ -106,7 +129,7 @@ def changed_task_fields(task: Task) -> dict[tuple[str, ...], Any]:
     return {
         ("status",): task.status,
         ("attempt",): task.attempt,
-        ("attempts",): [asdict(attempt) for attempt in task.attempts],
+        ("attempts",): [dict(vars(attempt)) for attempt in task.attempts],
     }
 
 
@@ -179,7 +202,7 @@ def page_from(found: Mapping[str, Any], version: object) -> Page:
 
 def ledger_fields(entry: LedgerEntry) -> Fields:
     """Return a ledger entry's document."""
-    return asdict(entry) | {"attempt": entry.attempt.attempt_id}
+    return vars(entry) | {"attempt": entry.attempt.attempt_id}
 
 
 def ledger_from(found: Mapping[str, Any]) -> LedgerEntry:
@@ -197,7 +220,7 @@ def ledger_from(found: Mapping[str, Any]) -> LedgerEntry:
 
 def pool_id(pool: PoolKey) -> str:
     """Return the id of a pool's document."""
-    return f"{pool.zone}:{pool.instance_type}:{'p' if pool.is_preemptible else 's'}"
+    return pool.pool_id
 
 
 def orchestrator_fields(orchestrator: Orchestrator) -> Fields:
@@ -220,3 +243,39 @@ def orchestrator_from(found: Mapping[str, Any]) -> Orchestrator:
         StockOut(**(each | {"pool": PoolKey(**each["pool"])})) for each in found["stock_outs"]
     )
     return Orchestrator(**known)
+
+
+def decision_fields(decision: Decision, at: datetime) -> Fields:
+    """Return a decision's document."""
+    return {
+        "pool_id": pool_id(decision.pool),
+        "pool": decision.pool._asdict(),
+        "grow": list(decision.grow),
+        "drain": list(decision.drain),
+        "retire": list(decision.retire),
+        "resume": list(decision.resume),
+        "reason": decision.reason,
+        "facts": dict(decision.facts),
+        "at": at,
+    }
+
+
+def decision_from(orchestrator_id: str, found: Mapping[str, Any]) -> KeptDecision:
+    """Read a decision's document."""
+    names = {each: tuple(found[each]) for each in ("grow", "drain", "retire", "resume")}
+    decision = Decision(
+        pool=PoolKey(**found["pool"]), reason=found["reason"], facts=found["facts"], **names
+    )
+    return KeptDecision(orchestrator_id=orchestrator_id, at=found["at"], decision=decision)
+
+
+def pool_state_from(orchestrator_id: str, found: Mapping[str, Any]) -> PoolState:
+    """Read a pool's document."""
+    kept = found.get("decision")
+    return PoolState(
+        orchestrator_id=orchestrator_id,
+        pool=PoolKey(**found["pool"]),
+        counts={InstanceStatus(name): count for name, count in found.get("counts", {}).items()},
+        seen_at=found.get("updated_at"),
+        last=decision_from(orchestrator_id, kept) if kept else None,
+    )

@@ -19,16 +19,19 @@ from shared.errors import Contended, NotFound
 from shared.models.job import AttemptRef, Job, JobRef, TaskRef
 from shared.models.money import LedgerEntry
 from shared.models.task import ENDED, Page, PageChange, PageSummary, Task, TaskStatus
-from shared.ports import Applied, PageDecision, TaskChange
+from shared.ports import Applied, LogRun, PageDecision, TaskChange
 from shared.stores import documents as docs
-from shared.stores.wire import Create, Documents, Found, Put, Update
+from shared.stores.wire import Create, Documents, Found, Put, Update, stream
+from shared.tally import tally
 
 _TRIES = 8
 _REPOST = timedelta(seconds=30)
 _LOG_LINES_KEPT = timedelta(days=7)
 _FEW_JOBS = 50
+MOST_JOBS = 500
 # So many of the longest lines that an agent sends (4,000 characters, up to four bytes each) fit one document (1 MiB).
 _LINES_TOGETHER = 60
+_RUNS_TOGETHER = 40
 
 
 class FirestoreJobStore:
@@ -49,7 +52,7 @@ class FirestoreJobStore:
         """The first to create the digest's document decides; an old one is taken over."""
         path = f"accounts/{account_id}/submissions/{digest}"
         mine = {"job_id": job_id, "at": now, "expires_at": now + timedelta(days=1)}
-        for _ in _tries(path):
+        for _ in tries(path):
             try:
                 self._documents.commit([Create(path=path, fields=mine)])
                 return job_id
@@ -69,12 +72,11 @@ class FirestoreJobStore:
 
     def create_job(self, job: Job) -> bool:
         """The job and its place on the active list come in one commit."""
-        active = f"accounts/{job.account_id}/state/admission"
         try:
             self._documents.commit(
                 [
                     Create(path=docs.job_path(job.ref), fields=docs.job_fields(job)),
-                    Update(path=active, fields={("jobs", job.job_id): True}, upsert=True),
+                    _activation(job.ref),
                 ]
             )
         except AlreadyExists:
@@ -88,22 +90,54 @@ class FirestoreJobStore:
         found = self._documents.get([docs.job_path(ref) for ref in refs])
         return [docs.job_from(each.fields) for each in found if each]
 
-    def jobs_between(self, account_id: str, above: str, below: str) -> list[Job]:
+    def jobs_between(
+        self, account_id: str, above: str, below: str, equal: Mapping[str, Any] | None = None
+    ) -> list[Job]:
         """Return the jobs whose ids lie strictly between two numbers, in order; an empty bound is none."""
         if above and below and int(below) - int(above) - 1 <= _FEW_JOBS:
             # How the clients ask for one job, or a few: no query, one read each.
             ids = [str(number).zfill(5) for number in range(int(above) + 1, int(below))]
             return self.jobs(JobRef(account_id, job_id) for job_id in ids)
         query = self._client.collection(f"accounts/{account_id}/jobs").order_by("number")
+        for name, value in (equal or {}).items():
+            query = query.where(filter=FieldFilter(name, "==", value))
         if above:
             query = query.where(filter=FieldFilter("number", ">", int(above)))
         if below:
             query = query.where(filter=FieldFilter("number", "<", int(below)))
-        return [docs.job_from(each.to_dict() or {}) for each in query.limit(500).stream()]
+        found = [docs.job_from(each.to_dict() or {}) for each in stream(query.limit(MOST_JOBS))]
+        tally.read_count += max(1, len(found))
+        return found
+
+    def last_job_before(self, account_id: str, at: datetime) -> str:
+        return self._job_at(account_id, "<", at, firestore.Query.DESCENDING)
+
+    def first_job_after(self, account_id: str, at: datetime) -> str:
+        return self._job_at(account_id, ">", at, firestore.Query.ASCENDING)
+
+    def _job_at(self, account_id: str, op: str, at: datetime, direction: str) -> str:
+        query = (
+            self._client.collection(f"accounts/{account_id}/jobs")
+            .where(filter=FieldFilter("created_at", op, at))
+            .order_by("created_at", direction=direction)
+            .select([])
+            .limit(1)
+        )
+        tally.read_count += 1
+        return next((str(each.id) for each in stream(query)), "")
+
+    def jobs_before(self, account_id: str, below: str, most: int) -> list[Job]:
+        query = self._client.collection(f"accounts/{account_id}/jobs").order_by(
+            "number", direction=firestore.Query.DESCENDING
+        )
+        if below:
+            query = query.where(filter=FieldFilter("number", "<", int(below)))
+        return [docs.job_from(each.to_dict() or {}) for each in stream(query.limit(most))]
 
     def change_job(self, ref: JobRef, change: Callable[[Job], Job]) -> Job:
+        """A job that begins again is back on the active list in the same commit: the sweep looks nowhere else."""
         path = docs.job_path(ref)
-        for _ in _tries(path):
+        for _ in tries(path):
             found = self._found(path)
             before = docs.job_from(found.fields)
             after = change(before)
@@ -111,8 +145,11 @@ class FirestoreJobStore:
             fields = {(name,): value for name, value in new.items() if old[name] != value}
             if not fields:
                 return after
+            writes = [Update(path=path, fields=fields, version=found.version)]
+            if before.is_ended and not after.is_ended:
+                writes.append(_activation(ref))
             try:
-                self._documents.commit([Update(path=path, fields=fields, version=found.version)])
+                self._documents.commit(writes)
                 return after
             except FailedPrecondition:
                 continue
@@ -178,7 +215,7 @@ class FirestoreJobStore:
         self, ref: TaskRef, decide: Callable[[Task, Job], TaskChange | None]
     ) -> Applied | None:
         paths = [docs.task_path(ref.job, ref.task_id), docs.job_path(ref.job)]
-        for _ in _tries(paths[0]):
+        for _ in tries(paths[0]):
             task, job = self._documents.get_together(paths)
             if task is None or job is None:
                 raise NotFound(f"task {ref.job_id}/{ref.task_id}")
@@ -202,7 +239,7 @@ class FirestoreJobStore:
         decide: Callable[[Page, Job, Sequence[Task]], PageDecision],
     ) -> Page:
         path = docs.page_path(ref, number)
-        for _ in _tries(path):
+        for _ in tries(path):
             found_page, found_job = self._documents.get([path, docs.job_path(ref)])
             if found_page is None or found_job is None:
                 raise NotFound(f"page {number} of job {ref.job_id}")
@@ -224,17 +261,9 @@ class FirestoreJobStore:
                 continue
         raise Contended(path)
 
-    def ledger(self, account_id: str, date: str) -> list[LedgerEntry]:
-        entries = self._client.collection(f"accounts/{account_id}/ledger")
-        query = entries.where(filter=FieldFilter("date", "==", date))
-        return [docs.ledger_from(each.to_dict() or {}) for each in query.stream()]
-
     def job_ledger(self, ref: JobRef, attempts: Iterable[AttemptRef]) -> list[LedgerEntry]:
         found = self._documents.get([docs.ledger_path(attempt) for attempt in attempts])
         return [docs.ledger_from(each.fields) for each in found if each]
-
-    def save_day(self, account_id: str, date: str, totals: Mapping[str, Any]) -> None:
-        self._documents.commit([Put(path=f"accounts/{account_id}/days/{date}", fields=totals)])
 
     def touch(self, attempt: AttemptRef, now: datetime, memory_peak_mib: int) -> None:
         alive = {"number": attempt.number, "at": now, "memory_peak_mib": memory_peak_mib}
@@ -261,12 +290,28 @@ class FirestoreJobStore:
             writes.append(Put(path=f"{docs.job_path(attempt.task.job)}/logs/{name}", fields=fields))
         self._documents.commit(writes)
 
+    def log_runs(self, attempt: AttemptRef, first: int) -> list[LogRun]:
+        """Their names are in the order of their lines; the first that is asked for may be inside a document."""
+        logs = self._client.collection(f"{docs.job_path(attempt.task.job)}/logs")
+        name = f"{attempt.task_id}-{attempt.number}-"
+        since = logs.document(f"{name}{max(first - _LINES_TOGETHER + 1, 0):08d}")
+        query = (
+            logs.where(filter=FieldFilter("__name__", ">=", since))
+            .where(filter=FieldFilter("__name__", "<", logs.document(f"{name}:")))
+            .order_by("__name__")
+            .limit(_RUNS_TOGETHER)
+        )
+        found = [each.to_dict() or {} for each in stream(query)]
+        tally.read_count += max(1, len(found))
+        runs = (LogRun(int(each["first_line"]), each["lines"]) for each in found)
+        return [run for run in runs if run.first + len(run.lines) > first]
+
     def log_lines(self, attempt: AttemptRef) -> list[str]:
         logs = self._client.collection(f"{docs.job_path(attempt.task.job)}/logs")
         query = logs.where(filter=FieldFilter("task_id", "==", attempt.task_id)).where(
             filter=FieldFilter("attempt", "==", attempt.number)
         )
-        found = [each.to_dict() or {} for each in query.stream()]
+        found = [each.to_dict() or {} for each in stream(query)]
         ordered = sorted(found, key=lambda each: int(each["first_line"]))
         return [line for each in ordered for line in each["lines"]]
 
@@ -277,12 +322,18 @@ class FirestoreJobStore:
         return found
 
 
-def _tries(path: str) -> Iterator[int]:
+def tries(path: str) -> Iterator[int]:
     """Count tries; wait a little, at random, between them, so that two who collide do not collide again."""
     for number in range(_TRIES):
         if number:
             time.sleep(random.uniform(0, 0.02 * 2**number))
         yield number
+
+
+def _activation(ref: JobRef) -> Update:
+    """Return the write that puts a job on the account's active list."""
+    path = f"accounts/{ref.account_id}/state/admission"
+    return Update(path=path, fields={("jobs", ref.job_id): True}, upsert=True)
 
 
 def _task_update(ref: JobRef, task: Task, found: Found) -> Update:

@@ -1,19 +1,29 @@
 """Orchestrators, their pools and decisions in Firestore."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
+from google.api_core.exceptions import FailedPrecondition
 from google.cloud import firestore
+from google.cloud.firestore_v1.base_query import FieldFilter
 
-from shared.errors import NotFound
-from shared.models.farm import Decision, Orchestrator, PoolKey, StockOut
+from shared.errors import Contended, NotFound
+from shared.models.farm import (
+    Decision,
+    KeptDecision,
+    Orchestrator,
+    PoolKey,
+    PoolState,
+    StockOut,
+)
 from shared.ports import Tick
 from shared.stores import documents as docs
 from shared.stores.lease import Lease
-from shared.stores.wire import Create, Documents, Put, Update
+from shared.stores.wire import Create, Documents, Put, Update, stream
 
 _LEASE_S = 120
 _KEPT = timedelta(days=14)
+_TRIES = 8
 
 
 class FirestoreOrchestratorStore:
@@ -25,7 +35,7 @@ class FirestoreOrchestratorStore:
         self._lease = Lease(self._documents, _LEASE_S)
 
     def orchestrators(self) -> list[Orchestrator]:
-        found = self._client.collection("orchestrators").stream()
+        found = stream(self._client.collection("orchestrators"))
         return [docs.orchestrator_from(each.to_dict() or {}) for each in found]
 
     def orchestrator(self, orchestrator_id: str) -> Orchestrator:
@@ -37,6 +47,42 @@ class FirestoreOrchestratorStore:
     def save_orchestrator(self, orchestrator: Orchestrator) -> None:
         path = f"orchestrators/{orchestrator.orchestrator_id}"
         self._documents.commit([Put(path=path, fields=docs.orchestrator_fields(orchestrator))])
+
+    def change_orchestrator(
+        self, orchestrator_id: str, change: Callable[[Orchestrator], Orchestrator]
+    ) -> Orchestrator:
+        path = f"orchestrators/{orchestrator_id}"
+        for _ in range(_TRIES):
+            found = self._documents.get([path])[0]
+            if found is None:
+                raise NotFound(f"orchestrator {orchestrator_id}")
+            before = docs.orchestrator_from(found.fields)
+            after = change(before)
+            old, new = docs.orchestrator_fields(before), docs.orchestrator_fields(after)
+            fields = {(name,): value for name, value in new.items() if old[name] != value}
+            if not fields:
+                return after
+            try:
+                self._documents.commit([Update(path=path, fields=fields, version=found.version)])
+                return after
+            except FailedPrecondition:
+                continue
+        raise Contended(path)
+
+    def pools(self, orchestrator_id: str) -> list[PoolState]:
+        found = stream(self._client.collection(f"orchestrators/{orchestrator_id}/pools"))
+        listed = [docs.pool_state_from(orchestrator_id, each.to_dict() or {}) for each in found]
+        return sorted(listed, key=lambda each: each.pool)
+
+    def decisions(self, orchestrator_id: str, pool: PoolKey, limit: int) -> list[KeptDecision]:
+        query = (
+            self._client.collection(f"orchestrators/{orchestrator_id}/decisions")
+            .where(filter=FieldFilter("pool_id", "==", docs.pool_id(pool)))
+            .order_by("at", direction=firestore.Query.DESCENDING)
+            .limit(limit)
+        )
+        found = (each.to_dict() or {} for each in stream(query))
+        return [docs.decision_from(orchestrator_id, each) for each in found]
 
     def save_stock_outs(self, orchestrator_id: str, stock_outs: Sequence[StockOut]) -> None:
         fields = {("stock_outs",): docs.stock_out_fields(tuple(stock_outs))}
@@ -60,31 +106,21 @@ class FirestoreOrchestratorStore:
         now: datetime,
     ) -> None:
         root = f"orchestrators/{orchestrator_id}"
-        writes: list[Create | Put] = [
-            Put(
-                path=f"{root}/pools/{docs.pool_id(pool)}",
-                fields={"pool": pool._asdict(), "counts": dict(counts), "updated_at": now},
-            )
-            for pool, counts in pools.items()
-        ]
         stamp = now.strftime("%Y%m%dT%H%M%S%f")
-        writes += [
-            Put(
-                path=f"{root}/decisions/{stamp}-{docs.pool_id(each.pool)}",
-                fields={
-                    "pool": each.pool._asdict(),
-                    "grow": list(each.grow),
-                    "drain": list(each.drain),
-                    "retire": list(each.retire),
-                    "resume": list(each.resume),
-                    "reason": each.reason,
-                    "facts": dict(each.facts),
-                    "at": now,
-                    "expires_at": now + _KEPT,
-                },
-            )
-            for each in decisions
-        ]
+        seen: dict[PoolKey, dict[tuple[str, ...], object]] = {
+            pool: {("counts",): dict(counts), ("updated_at",): now}
+            for pool, counts in pools.items()
+        }
+        writes: list[Create | Put | Update] = []
+        for each in decisions:
+            kept = docs.decision_fields(each, now)
+            seen.setdefault(each.pool, {})[("decision",)] = kept
+            path = f"{root}/decisions/{stamp}-{docs.pool_id(each.pool)}"
+            writes.append(Put(path=path, fields=kept | {"expires_at": now + _KEPT}))
+        for pool, fields in seen.items():
+            path = f"{root}/pools/{docs.pool_id(pool)}"
+            fields[("pool",)] = pool._asdict()
+            writes.append(Update(path=path, fields=fields, upsert=True))
         for start in range(0, len(writes), 400):
             self._documents.commit(writes[start : start + 400])
 

@@ -6,7 +6,7 @@ from typing import Any
 from google.cloud import firestore
 
 from shared.errors import NotFound
-from shared.stores.wire import Documents, Put
+from shared.stores.wire import Documents, Put, delete
 
 
 class FirestoreTransferStore:
@@ -27,7 +27,7 @@ class FirestoreTransferStore:
         return found.fields
 
     def delete_multipart(self, account_id: str, upload_id: str) -> None:
-        self._client.document(_multipart(account_id, upload_id)).delete()
+        delete(self._client.document(_multipart(account_id, upload_id)))
 
 
 def _multipart(account_id: str, upload_id: str) -> str:

@@ -6,7 +6,8 @@ the channel, its credentials and the messages' classes.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -17,16 +18,23 @@ from google.api_core import grpc_helpers
 from google.api_core.exceptions import (
     Aborted,
     AlreadyExists,
+    DeadlineExceeded,
     FailedPrecondition,
     GoogleAPIError,
     NotFound,
+    RetryError,
     ServiceUnavailable,
 )
 from google.api_core.retry import Retry, if_exception_type
 from google.cloud import firestore
+from google.cloud.firestore_v1.base_document import DocumentSnapshot
+from google.cloud.firestore_v1.collection import CollectionReference
+from google.cloud.firestore_v1.document import DocumentReference
+from google.cloud.firestore_v1.query import Query
 from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcTransport
 from google.cloud.firestore_v1.types import firestore as rpc
 
+from shared.errors import Unreachable
 from shared.stores.combine import Combiner
 from shared.tally import tally
 
@@ -36,7 +44,7 @@ _GetRequest = rpc.BatchGetDocumentsRequest.pb()
 _GetResponse = rpc.BatchGetDocumentsResponse.pb()
 
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_CALL_S = 20.0
+CALL_S = 20.0
 _TOGETHER = 24
 _REFUSALS = (AlreadyExists, FailedPrecondition, NotFound)
 # A commit that is sent again may have been carried out: every guarded write here is refused the second time, and its
@@ -44,6 +52,14 @@ _REFUSALS = (AlreadyExists, FailedPrecondition, NotFound)
 _RETRY = Retry(
     if_exception_type(ServiceUnavailable, Aborted), initial=0.02, maximum=1.0, timeout=10.0
 )
+
+# What the client library's own calls take: by themselves they try for five minutes.
+_IN_TIME: Mapping[str, Any] = {
+    "timeout": CALL_S,
+    "retry": Retry(if_exception_type(ServiceUnavailable, Aborted), initial=0.1, timeout=10.0),
+}
+# What is left when trying again has not helped.
+_UNREACHABLE = (Aborted, DeadlineExceeded, RetryError, ServiceUnavailable)
 
 FieldPath = tuple[str, ...]
 
@@ -156,7 +172,7 @@ class Documents:
     def _outcome(self, one: Sequence[Create | Put | Update]) -> list[list[int]] | BaseException:
         try:
             return self._commit_uncounted(one)
-        except GoogleAPIError as error:
+        except (GoogleAPIError, Unreachable) as error:
             return error
 
     def get(self, paths: Sequence[str], mask: Sequence[str] = ()) -> list[Found | None]:
@@ -171,11 +187,13 @@ class Documents:
         request.documents.extend([self._root + path for path in dict.fromkeys(paths)])
         if mask:
             request.mask.field_paths.extend(mask)
-        return _RETRY(self._get_once)(request, paths)
+        with reached():
+            found: list[Found | None] = _RETRY(self._get_once)(request, paths)
+        return found
 
     def _get_once(self, request: Any, paths: Sequence[str]) -> list[Found | None]:
         found: dict[str, Found] = {}
-        for answer in self._get(request, timeout=_CALL_S, metadata=self._metadata):
+        for answer in self._get(request, timeout=CALL_S, metadata=self._metadata):
             if answer.HasField("found"):
                 name = answer.found.name[len(self._root) :]
                 found[name] = Found(_decode_map(answer.found.fields), answer.found.update_time)
@@ -184,7 +202,8 @@ class Documents:
     def commit(self, writes: Iterable[Create | Put | Update]) -> list[list[int]]:
         """Carry out all writes or none; returns, for each, the new values of what it added to, in order.
 
-        Raises: AlreadyExists, FailedPrecondition, NotFound of google.api_core.exceptions when a guard refuses.
+        Raises: AlreadyExists, FailedPrecondition, NotFound of google.api_core.exceptions when a guard refuses;
+        Unreachable.
         """
         listed = list(writes)
         tally.write_count += len(listed)
@@ -194,7 +213,8 @@ class Documents:
         request = _CommitRequest(database=self._database)
         for each in writes:
             self._fill_write(request.writes.add(), each)
-        answer = self._commit(request, timeout=_CALL_S, metadata=self._metadata)
+        with reached():
+            answer = self._commit(request, timeout=CALL_S, metadata=self._metadata)
         return [
             [int(value.integer_value) for value in result.transform_results]
             for result in answer.write_results
@@ -222,6 +242,27 @@ class Documents:
             target.current_document.update_time.CopyFrom(each.version)
         elif not each.upsert:
             target.current_document.exists = True
+
+
+def stream(query: Query | CollectionReference) -> list[DocumentSnapshot[Any]]:
+    """Return what a query finds. Raises: Unreachable."""
+    with reached():
+        return list(query.stream(**_IN_TIME))
+
+
+def delete(document: DocumentReference) -> None:
+    """Delete a document, whether it is there or not. Raises: Unreachable."""
+    with reached():
+        document.delete(**_IN_TIME)
+
+
+@contextmanager
+def reached() -> Iterator[None]:
+    """Turn the library's word for a database that cannot be reached into ours. Raises: Unreachable."""
+    try:
+        yield
+    except _UNREACHABLE as error:
+        raise Unreachable("the database does not answer in time") from error
 
 
 def _guarded(writes: Sequence[Create | Put | Update]) -> list[str]:

@@ -1,23 +1,32 @@
 """Start what a driver talks to, on a free port, and stop it afterwards."""
 
+import json
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import requests
+
+from shared.models.farm import Shape
 
 T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 30
+
+# What machines and attempts are unless a test says otherwise, and whose they are.
+SHAPE = Shape("n1-standard-4", True)
+ORCHESTRATOR_ID = "o1"
 
 
 @contextmanager
@@ -65,3 +74,53 @@ def until(look: Callable[[], T], *, holds: Callable[[T], bool] = bool) -> T:
 def order_fault(url: str, **order: object) -> None:
     """Have a stand-in fail the next calls."""
     requests.post(f"{url}/faults", json=order, timeout=5).raise_for_status()
+
+
+@contextmanager
+def recorded(answer: object) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Give every request the same JSON; yield a URL, and the requests as they come."""
+    found: list[dict[str, Any]] = []
+
+    class Recorder(BaseHTTPRequestHandler):
+        def _answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            shown = ("Authorization", "Content-Type")
+            found.append(
+                {
+                    "method": self.command,
+                    "path": self.path,
+                    "headers": {name: self.headers[name] for name in shown if name in self.headers},
+                    "body": json.loads(body) if body else None,
+                }
+            )
+            content = json.dumps(answer).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_POST = do_PATCH = do_DELETE = _answer  # noqa: N815 - as the standard library calls them
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            """Say nothing."""
+
+    server = HTTPServer(("127.0.0.1", 0), Recorder)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", found
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def check_golden(name: str, found: object) -> None:
+    """Compare with what was reviewed; BATON_GOLDEN=write stores it anew, to be reviewed again."""
+    path = ROOT / "tests" / "golden" / f"{name}.json"
+    text = json.dumps(found, indent=2, sort_keys=True) + "\n"
+    if os.environ.get("BATON_GOLDEN") == "write":
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert text == path.read_text()

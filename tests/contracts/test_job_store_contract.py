@@ -75,6 +75,17 @@ def reporting(outcome: Outcome) -> Callable[[Task, Job], TaskChange | None]:
     return decide
 
 
+def test_a_job_that_begins_again_is_active_in_the_same_commit(
+    jobs: FirestoreJobStore, admission: FirestoreAdmissionStore, job: Job
+) -> None:
+    jobs.change_job(job.ref, lambda now: replace(now, ended_at=at(90)))
+    admission.strike(job.account_id, [job.job_id])
+    jobs.change_job(job.ref, lambda now: replace(now, title="ended, and renamed"))
+    assert admission.active_job_ids(job.account_id) == []
+    jobs.change_job(job.ref, lambda now: replace(now, ended_at=None))
+    assert admission.active_job_ids(job.account_id) == [job.job_id]
+
+
 def test_job_ids_are_never_given_twice_even_at_once(jobs: FirestoreJobStore) -> None:
     with ThreadPoolExecutor(8) as pool:
         ids = list(pool.map(lambda _: jobs.allocate_job_id("acme"), range(64)))
@@ -146,8 +157,8 @@ def test_a_task_its_page_and_the_ledger_change_together(jobs: FirestoreJobStore,
     page = jobs.page(REF, 0)
     assert (page.statuses["000"], page.counts[T.SUCCESS], page.in_flight_count) == (T.SUCCESS, 1, 0)
     assert page.cost_micros == 3000
-    (entry,) = jobs.ledger("acme", "2026-03-02")
-    assert entry == jobs.job_ledger(REF, [AttemptRef("acme", "00001", "000", 1)])[0]
+    (entry,) = jobs.job_ledger(REF, [AttemptRef("acme", "00001", "000", 1)])
+    assert (entry.date, entry.hour, entry.project) == ("2026-03-02", "12", job.project)
     assert (entry.billed_minutes, entry.cost_micros, entry.outcome) == (2, 3000, Outcome.SUCCESS)
 
 

@@ -1,27 +1,27 @@
 """What the services expect of a Scheduler, tried on every driver. A new driver is a new line in DRIVERS."""
 
-import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 import pytest
-import requests
 
 from shared.errors import CloudError, RateLimited, Unreachable
 from shared.models.farm import Placement, Shape, Stage
 from shared.models.job import AttemptRef
-from shared.orchestrators import nomad
-from shared.orchestrators.nomad import NomadScheduler
+from shared.orchestrators import batch, kubernetes, nomad
+from shared.orchestrators.kubernetes import KubernetesScheduler
+from shared.orchestrators.kubernetes_bodies import Site
 from shared.ports import Scheduler, SubmittedAttempt
-from tests.contracts.stand_ins import nobody, order_fault, stand_in, until
-
-SHAPE = Shape("n1-standard-4", True)
-ORCHESTRATOR_ID = "o1"
+from tests.contracts.aws import batch_rig
+from tests.contracts.kubernetes_rig import kubernetes_rig
+from tests.contracts.nomad_rig import nomad_rig
+from tests.contracts.stand_ins import SHAPE, check_golden, recorded, until
 
 
 class Rig(Protocol):
@@ -48,8 +48,12 @@ class Rig(Protocol):
         """The machine starts all that it shall run."""
         ...
 
-    def end(self, name: str, *, is_failed: bool = False) -> None:
+    def end(self, name: str, *, is_failed: bool = False, is_oom: bool = False) -> None:
         """All that runs on the machine ends."""
+        ...
+
+    def take_back(self, name: str) -> None:
+        """The provider takes the machine: what runs on it gets its notice and ends, then the machine is gone."""
         ...
 
     def fail_next(self, calls: int, status: int) -> None: ...
@@ -57,140 +61,23 @@ class Rig(Protocol):
 
 @dataclass(frozen=True)
 class Driver:
-    """One implementation. `has_leftovers`: forgotten attempts still show where and when they ran."""
+    """One implementation.
 
+    `has_leftovers`: forgotten attempts still show where and when they ran; `has_nodes`: machines are listed, in zones,
+    and can be taken out of use; where they are the provider's own business, they are not.
+    """
+
+    module: ModuleType
     rig: Callable[[Path], AbstractContextManager[Rig]]
     has_leftovers: bool
+    has_nodes: bool = True
 
 
-class NomadRig:
-    """Nomad's stand-in, and nodes that speak to it as its own clients do."""
-
-    TOKEN = "secret-token"
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._nodes: dict[str, str] = {}
-        self._started: dict[str, dict[str, str]] = {}
-        self._stopped = threading.Event()
-        self.scheduler: Scheduler = self.another(ORCHESTRATOR_ID)
-        self._beats = threading.Thread(target=self._beat)
-        self._beats.start()
-
-    def another(self, orchestrator_id: str) -> Scheduler:
-        return NomadScheduler(self._url, token=self.TOKEN, orchestrator_id=orchestrator_id)
-
-    def unreachable(self) -> Scheduler:
-        return NomadScheduler(nobody(), token="", orchestrator_id=ORCHESTRATOR_ID)
-
-    def unauthorised(self) -> Scheduler:
-        return NomadScheduler(self._url, token="wrong", orchestrator_id=ORCHESTRATOR_ID)
-
-    def join(self, name: str, shape: Shape = SHAPE, zone: str = "z-a", cores: int = 4) -> str:
-        node_id = self._nodes.get(name) or str(uuid.uuid4())
-        meta = {
-            "zone": zone,
-            "instance_type": shape.instance_type,
-            "preemptible": str(shape.is_preemptible).lower(),
-            "pool": "p",
-            "orchestrator": ORCHESTRATOR_ID,
-        }
-        node = {
-            "ID": node_id,
-            "Name": name,
-            "Datacenter": zone,
-            "NodeClass": shape.instance_type,
-            "NodePool": "default",
-            "Attributes": {"driver.raw_exec": "1"},
-            "Meta": meta,
-            "Drivers": {"raw_exec": {"Detected": True, "Healthy": True}},
-            "NodeResources": {
-                "Cpu": {"CpuShares": 1000 * cores, "TotalCpuCores": cores},
-                "Memory": {"MemoryMB": 15_000},
-                "Disk": {"DiskMB": 10_000},
-            },
-            "HTTPAddr": "",
-        }
-        self._call("PUT", "/v1/client/register", {"Node": node})
-        self._nodes[name] = node_id
-        return node_id
-
-    def leave(self, name: str) -> None:
-        del self._nodes[name]
-
-    def _allocs(self, name: str) -> list[Mapping[str, Any]]:
-        path = f"/v1/client/{self._nodes[name]}/allocations"
-        found: list[Mapping[str, Any]] = self._call("GET", path)
-        return found
-
-    def work(self, name: str) -> Sequence[Mapping[str, str]]:
-        return [
-            alloc["Job"]["TaskGroups"][0]["Tasks"][0]["Env"] or {} for alloc in self._allocs(name)
-        ]
-
-    def start(self, name: str) -> None:
-        for alloc in until(lambda: self._allocs(name)):
-            started_at = self._started.setdefault(name, {}).setdefault(alloc["ID"], _now())
-            self._report(name, alloc["ID"], "running", started_at)
-
-    def end(self, name: str, *, is_failed: bool = False) -> None:
-        for alloc_id, started_at in self._started.pop(name).items():
-            status = "failed" if is_failed else "complete"
-            self._report(name, alloc_id, status, started_at, _now())
-
-    def _report(
-        self, name: str, alloc_id: str, status: str, started_at: str, ended_at: str = nomad.NEVER
-    ) -> None:
-        state = {
-            "State": "running" if ended_at == nomad.NEVER else "dead",
-            "StartedAt": started_at,
-            "FinishedAt": ended_at,
-        }
-        report = {
-            "ID": alloc_id,
-            "ClientStatus": status,
-            "ClientDescription": "",
-            "TaskStates": {"agent": state},
-        }
-        self._call("PUT", f"/v1/client/{self._nodes[name]}/update", {"Allocs": [report]})
-
-    def fail_next(self, calls: int, status: int) -> None:
-        order_fault(
-            self._url, calls=calls, status=status, path="^/v1/(jobs|job/|allocations|nodes)"
-        )
-
-    def _beat(self) -> None:
-        while not self._stopped.wait(0.2):
-            for node_id in list(self._nodes.values()):
-                self._call("PUT", f"/v1/client/{node_id}/heartbeat")
-
-    def _call(self, method: str, path: str, body: object = None) -> Any:
-        headers = {"X-Nomad-Token": self.TOKEN}
-        answer = requests.request(method, self._url + path, json=body, headers=headers, timeout=10)
-        answer.raise_for_status()
-        return answer.json()
-
-    def close(self) -> None:
-        self._stopped.set()
-        self._beats.join()
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
-
-
-@contextmanager
-def nomad_rig(directory: Path) -> Iterator[Rig]:
-    options = ("--token", NomadRig.TOKEN, "--heartbeat-ttl-s", "1")
-    with stand_in("nomad", "--data", directory, *options) as url:
-        rig = NomadRig(url)
-        try:
-            yield rig
-        finally:
-            rig.close()
-
-
-DRIVERS = [pytest.param(Driver(rig=nomad_rig, has_leftovers=True), id="nomad")]
+DRIVERS = [
+    pytest.param(Driver(nomad, rig=nomad_rig, has_leftovers=True), id="nomad"),
+    pytest.param(Driver(kubernetes, rig=kubernetes_rig, has_leftovers=False), id="kubernetes"),
+    pytest.param(Driver(batch, rig=batch_rig, has_leftovers=False, has_nodes=False), id="batch"),
+]
 
 
 @pytest.fixture(params=DRIVERS)
@@ -203,6 +90,13 @@ def driver(request: pytest.FixtureRequest) -> Driver:
 def rig(driver: Driver, tmp_path: Path) -> Iterator[Rig]:
     with driver.rig(tmp_path) as made:
         yield made
+
+
+@pytest.fixture
+def listed_machines(driver: Driver) -> None:
+    """Leave out drivers whose machines are the provider's own business."""
+    if not driver.has_nodes:
+        pytest.skip("lists no machines")
 
 
 def an_attempt(number: int = 1, task_id: str = "0", **fields: Any) -> SubmittedAttempt:
@@ -253,9 +147,9 @@ def test_the_attempts_environment_reaches_the_machine(rig: Rig) -> None:
     assert environment["BATON_ATTEMPT_TOKEN"] == "token-0-1"
 
 
-@pytest.mark.parametrize("is_failed", [False, True])
+@pytest.mark.parametrize("how", [{}, {"is_failed": True}, {"is_oom": True}], ids=str)
 def test_an_attempt_whose_process_is_gone_has_ended_and_is_not_tried_again(
-    rig: Rig, is_failed: bool
+    rig: Rig, how: Mapping[str, bool]
 ) -> None:
     rig.join("i-1")
     rig.join("i-2")
@@ -263,7 +157,7 @@ def test_an_attempt_whose_process_is_gone_has_ended_and_is_not_tried_again(
     where = stage(rig, Stage.STARTED).instance
     rig.start(where)
     until(rig.scheduler.placements, holds=lambda found: only(found).started_at is not None)
-    rig.end(where, is_failed=is_failed)
+    rig.end(where, **how)
     found = stage(rig, Stage.ENDED)
     assert found.instance == where
     assert found.started_at is not None
@@ -285,6 +179,21 @@ def test_an_attempt_whose_machine_vanishes_is_lost_and_is_not_started_elsewhere(
     assert rig.work("i-2") == []
 
 
+def test_an_attempt_whose_machine_is_taken_back_is_over_and_is_not_started_elsewhere(
+    rig: Rig, driver: Driver
+) -> None:
+    rig.join("i-1")
+    rig.scheduler.submit(an_attempt())
+    assert stage(rig, Stage.STARTED).instance == "i-1"
+    rig.start("i-1")
+    rig.join("i-2")
+    rig.take_back("i-1")
+    if driver.has_nodes:
+        until(rig.scheduler.nodes, holds=lambda all_: [n.name for n in all_ if n.is_up] == ["i-2"])
+    assert only(rig.scheduler.placements()).stage in (Stage.ENDED, Stage.LOST)
+    assert rig.work("i-2") == []
+
+
 # Where it may run
 
 
@@ -297,8 +206,10 @@ def test_an_attempt_whose_machine_vanishes_is_lost_and_is_not_started_elsewhere(
     ],
 )
 def test_an_attempt_starts_on_no_machine_of_another_shape_or_zone(
-    rig: Rig, shape: Shape, zone: str
+    rig: Rig, driver: Driver, shape: Shape, zone: str
 ) -> None:
+    if shape == SHAPE and not driver.has_nodes:
+        pytest.skip("knows no zones")
     rig.join("wrong", shape, zone)
     rig.scheduler.submit(an_attempt())
     assert stage(rig, Stage.WAITING)
@@ -332,6 +243,7 @@ def test_of_waiting_attempts_the_one_with_the_higher_priority_starts_first(rig: 
     assert {p.attempt_id: p.stage for p in found}["acme-00001-1-1"] is Stage.STARTED
 
 
+@pytest.mark.usefixtures("listed_machines")
 def test_a_machine_that_is_not_eligible_gets_nothing_new_and_finishes_what_it_has(rig: Rig) -> None:
     node_id = rig.join("i-1")
     rig.scheduler.submit(an_attempt(task_id="0"))
@@ -352,6 +264,7 @@ def test_a_machine_that_is_not_eligible_gets_nothing_new_and_finishes_what_it_ha
 # Machines
 
 
+@pytest.mark.usefixtures("listed_machines")
 def test_machines_are_listed_with_their_zone_while_up_and_after(rig: Rig) -> None:
     node_id = rig.join("i-1", zone="z-b")
     (node,) = rig.scheduler.nodes()
@@ -448,9 +361,9 @@ def test_a_forgotten_attempt_is_off_the_books(rig: Rig, driver: Driver) -> None:
 
 
 def test_more_attempts_and_machines_than_fit_a_page_are_all_listed(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nomad, "PER_PAGE", 3)
+    monkeypatch.setattr(driver.module, "PER_PAGE", 3)
     for index in range(8):
         rig.scheduler.submit(an_attempt(task_id=str(index)))
     for index in range(7):
@@ -461,7 +374,7 @@ def test_more_attempts_and_machines_than_fit_a_page_are_all_listed(
     )
     assert len({p.attempt_id for p in found}) == len(found) == 8
     assert {p.instance for p in found if p.instance} == {f"i-{index}" for index in range(7)}
-    assert len(rig.scheduler.nodes()) == 7
+    assert len(rig.scheduler.nodes()) == (7 if driver.has_nodes else 0)
 
 
 def test_another_orchestrators_attempts_on_the_same_cluster_are_not_listed(rig: Rig) -> None:
@@ -487,7 +400,6 @@ def stage_of(scheduler: Scheduler) -> Stage:
         lambda scheduler: scheduler.submit(an_attempt()),
         lambda scheduler: scheduler.cancel("acme-00001-0-1"),
         lambda scheduler: scheduler.placements(),
-        lambda scheduler: scheduler.nodes(),
         lambda scheduler: scheduler.forget(["acme-00001-0-1"]),
     ],
 )
@@ -501,11 +413,56 @@ def test_a_provider_that_fails_is_told_and_the_call_can_be_repeated(
     call(rig.scheduler)
 
 
+@pytest.mark.usefixtures("listed_machines")
+def test_machines_that_cannot_be_listed_are_an_error(rig: Rig) -> None:
+    rig.fail_next(1, 503)
+    with pytest.raises(Unreachable):
+        rig.scheduler.nodes()
+
+
 def test_a_provider_that_does_not_answer_is_unreachable(rig: Rig) -> None:
     with pytest.raises(Unreachable):
         rig.unreachable().placements()
 
 
 def test_a_wrong_token_is_an_error_and_not_an_empty_farm(rig: Rig) -> None:
-    with pytest.raises(CloudError, match="403"):
+    with pytest.raises(CloudError, match=r": 40[13] "):
         rig.unauthorised().placements()
+
+
+# On the wire
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("submit", lambda scheduler: scheduler.submit(an_attempt())),
+        ("submit-standard", lambda scheduler: scheduler.submit(a_standard_attempt())),
+        ("cancel", lambda scheduler: scheduler.cancel("acme-00001-0-1")),
+        ("forget", lambda scheduler: scheduler.forget(["acme-00001-0-1"])),
+        ("placements", lambda scheduler: scheduler.placements()),
+        ("cordon", lambda scheduler: scheduler.set_eligible("i-1", False)),
+        ("uncordon", lambda scheduler: scheduler.set_eligible("i-1", True)),
+    ],
+)
+def test_what_kubernetes_is_asked_is_what_was_reviewed(
+    name: str, call: Callable[[Scheduler], object]
+) -> None:
+    answer = {"metadata": {"name": "acme-00001-0-1", "uid": "uid-of-the-job"}, "items": []}
+    with recorded(answer) as (url, requests_):
+        site = Site(
+            orchestrator_id="o1",
+            address=url,
+            namespace="baton",
+            image="baton-agent:1",
+            machine_types={"cpu-8-32": "n2d-standard-8"},
+        )
+        call(KubernetesScheduler(site, token="secret-token"))
+    check_golden(f"kubernetes/{name}", requests_)
+
+
+def a_standard_attempt() -> SubmittedAttempt:
+    """An attempt of a type that the provider calls otherwise, with an id that is no name there."""
+    ref = AttemptRef("Acme_Pictures", "00001", "0", 1)
+    return an_attempt(ref=ref, shape=Shape("cpu-8-32", False), cores=8, priority=1000)

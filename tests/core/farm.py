@@ -34,6 +34,7 @@ def an_orchestrator(**fields: Any) -> Orchestrator:
         project="p",
         region="z",
         zones={"z-a": True, "z-b": True},
+        spare_percent=0,
     )
     return replace(known, **fields)
 

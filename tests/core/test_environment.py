@@ -1,6 +1,8 @@
 """The environment of a render."""
 
-from shared.core.environment import merge_environment
+from dataclasses import replace
+
+from shared.core.environment import conflicts, merge_environment
 from shared.models.account import Package, Variable
 
 SYSTEM = "/usr/local/bin:/usr/bin:/bin"
@@ -21,6 +23,24 @@ def a_package(
 def test_an_empty_path_of_the_client_does_not_hide_the_packages_path() -> None:
     blender = a_package("blender", ("PATH", "/opt/blender", "append"))
     assert merge_environment([blender], {"PATH": ""})["PATH"] == f"/opt/blender:{SYSTEM}"
+
+
+def test_a_packages_own_folder_is_on_the_path() -> None:
+    blender = replace(a_package("blender"), path="/opt/blender")
+    assert merge_environment([blender], {"PATH": ""})["PATH"] == f"/opt/blender:{SYSTEM}"
+
+
+def test_a_path_that_a_package_sets_alone_is_still_a_list() -> None:
+    odd = a_package("odd", ("PATH", "/opt/odd", "exclusive"))
+    assert merge_environment([odd], {})["PATH"] == f"/opt/odd:{SYSTEM}"
+    assert merge_environment([odd], {"PATH": "/mine"})["PATH"] == f"/mine:/opt/odd:{SYSTEM}"
+
+
+def test_a_variable_that_one_package_sets_and_another_adds_to_is_a_conflict() -> None:
+    one = a_package("one", ("A", "1", "append"), ("B", "1", "exclusive"), ("C", "1", "append"))
+    two = a_package("two", ("A", "2", "exclusive"), ("B", "2", "exclusive"), ("C", "2", "prepend"))
+    assert conflicts([one, two]) == ["A"]
+    assert conflicts([one]) == conflicts([]) == []
 
 
 def test_a_path_always_keeps_the_systems_programs() -> None:

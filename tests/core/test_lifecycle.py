@@ -46,8 +46,9 @@ def ended(outcome: Outcome, job: Job | None = None, seconds: float = 30) -> Move
 
 def test_every_outcome_and_every_command_has_an_answer() -> None:
     assert set(ENDS) == set(Outcome)
-    assert set(FENCES) == set(Command)
-    assert {order for _, order in COMMANDS} == set(Command)
+    of_whole_jobs = {Command.RETRY_SYNC, Command.REVIEWED}
+    assert set(FENCES) == set(Command) - of_whole_jobs - {Command.EDIT}
+    assert {order for _, order in COMMANDS} == set(Command) - of_whole_jobs
 
 
 def test_a_claim_starts_the_task_once() -> None:
@@ -165,6 +166,21 @@ def test_a_retry_is_a_new_attempt() -> None:
     moved = command(failed, Command.RETRY_FAILED, is_placed=True, now=at(99))
     assert moved is not None
     assert (moved.task.status, moved.task.attempt, moved.page.ended_count) == (T.PENDING, 2, 0)
+
+
+def test_an_edit_takes_back_what_waits_at_the_scheduler_and_nothing_else() -> None:
+    moved = command(a_task(), Command.EDIT, is_placed=True, now=at(0))
+    assert moved is not None
+    assert (moved.task.status, moved.task.attempt, moved.page.ended_count) == (T.PENDING, 2, 1)
+    assert command(a_task(), Command.EDIT, is_placed=False, now=at(0)) is None
+    with pytest.raises(InvalidTransition):
+        command(running(), Command.EDIT, is_placed=True, now=at(0))
+
+
+@pytest.mark.parametrize("retry", [each for each in Command if each.startswith("retry_")][:3])
+def test_a_retry_that_is_said_again_changes_nothing(retry: Command) -> None:
+    for task in (a_task(attempt=2), running()):
+        assert command(task, retry, is_placed=False, now=at(0)) is None
 
 
 def test_a_command_that_does_not_apply_is_refused() -> None:

@@ -21,3 +21,9 @@ def test_only_an_owner_manages_users() -> None:
     for role in (Role.ADMINISTRATOR, Role.USER):
         with pytest.raises(Forbidden, match="manage users"):
             check(a_principal(role), Action.MANAGE_USERS)
+
+
+def test_a_plain_user_does_not_read_the_bills() -> None:
+    check(a_principal(Role.ADMINISTRATOR), Action.READ_BILLING)
+    with pytest.raises(Forbidden, match="read billing"):
+        check(a_principal(Role.USER), Action.READ_BILLING)

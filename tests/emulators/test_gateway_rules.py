@@ -135,7 +135,7 @@ def test_the_routes_of_the_site_are_those_of_the_table_of_functions() -> None:
         ("/get_log_file?job=00123&num_lines%5B%5D=0", "submit"),
         ("/uploads/client/next", "submit"),
         ("/downloads/next?count=50", "submit"),
-        ("/billing/get_usage", "submit"),
+        ("/billing/get_usage", "billing"),
         ("/agent/v1/claim", "dispatch"),
         ("/job/00001", "/index.html"),
         ("/projects/p/topics/expand", None),

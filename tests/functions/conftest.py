@@ -22,6 +22,7 @@ from emulators.up.client import stack
 from shared import wiring
 from shared.models.account import Principal, Project, Role, User
 from shared.services.administration import create_account, load_catalog
+from tests.functions.described import DescribedClient
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
@@ -58,6 +59,7 @@ def web(cloud: Mapping[str, str]) -> FlaskClient:
     """The function, called as functions-framework calls it."""
     create_app: Any = functions_framework.create_app
     app: Flask = create_app("submit", str(ROOT / "main.py"))
+    app.test_client_class = DescribedClient
     return app.test_client()
 
 

@@ -114,7 +114,8 @@ def test_a_catalogue_that_would_crash_a_client_replaces_nothing(
     types = (ROOT / "catalog" / "instance_types.yaml").read_text()
     (tmp_path / "instance_types.yaml").write_text(types)
     result = run("catalog", "load", tmp_path)
-    assert (result.exit_code, "one level only" in result.output) == (1, True)
+    field = f"packages.{packages[0]['package_id']}.plugins"
+    assert (result.exit_code, field in result.output) == (1, True)
     assert wiring.catalog_store().packages() == before
 
 
@@ -128,13 +129,14 @@ def test_a_version_written_as_a_number_is_refused_by_its_place(
     )
     types = (ROOT / "catalog" / "instance_types.yaml").read_text()
     (tmp_path / "instance_types.yaml").write_text(types)
-    assert "packages.0.major_version" in run("catalog", "load", tmp_path).output
+    assert "packages.a.major_version" in run("catalog", "load", tmp_path).output
 
 
 def test_a_catalogue_is_loaded_as_often_as_one_likes(cloud: Mapping[str, str]) -> None:
+    count = len(yaml.safe_load((ROOT / "catalog" / "packages.yaml").read_text()))
     for _ in range(3):
-        assert told("catalog", "load", ROOT / "catalog") == {"instance_types": 8, "packages": 8}
-    assert len(wiring.catalog_store().packages()) == 8
+        assert told("catalog", "load", ROOT / "catalog")["packages"] == count
+    assert len(wiring.catalog_store().packages()) == count
 
 
 def test_an_orchestrator_is_stored_as_its_file_says(

@@ -1,17 +1,21 @@
 """Uploads: URLs for what is not stored, checked on arrival, whole or in parts."""
 
 import hashlib
+import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import requests
 
 from shared import wiring
+from shared.services.uploads import PartSizes
 from tests.functions.conftest import MIB, Studio, md5_of
 
 URLS = "/api/v2/files/get_upload_urls"
 COMPLETE = "/api/v2/files/multipart/complete"
+GIB = 1024 * MIB
 BIG = bytes(range(256)) * 4096 * 7  # 7 MiB: above the test's threshold
 
 
@@ -128,15 +132,94 @@ def test_a_large_file_goes_up_in_parts(studio: Studio) -> None:
 def test_more_parts_than_are_signed_in_one_call_are_refused_by_name_and_begin_nothing(
     studio: Studio,
 ) -> None:
-    def large(name: str, parts: int) -> dict[str, Any]:
-        md5 = md5_of(name.encode())
-        return {"path": f"/{name}", "hash": md5, "size": parts * 5 * MIB}
+    def largest(name: str) -> dict[str, Any]:
+        return {"path": f"/{name}", "hash": md5_of(name.encode()), "size": 5 * 1024**4}
 
-    files = [large("a", 6000), large("b", 4001)]
-    reply = studio.post(URLS, {"upload_files": files})
+    reply = studio.post(URLS, {"upload_files": [largest("a"), largest("b")]})
     assert (reply.status_code, "upload_files" in reply.text) == (413, True)
     begun = wiring.firestore_client().collection(f"accounts/{studio.account_id}/multiparts")
     assert list(begun.stream()) == []
+
+
+def test_the_parts_of_the_largest_file_cover_it_and_fit_the_client_and_the_store(
+    studio: Studio,
+) -> None:
+    size = 5 * 1024**4 - 1
+    file = {"path": "/cache.vdb", "hash": md5_of(b"largest"), "size": size}
+    (entry,) = studio.post(URLS, {"upload_files": [file]}).json["multiPartURLs"]
+    numbers = [part["partNumber"] for part in entry["parts"]]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert len(numbers) <= 10_000
+    assert entry["partSize"] <= 1024**3  # clients hold a part in memory
+    assert (len(numbers) - 1) * entry["partSize"] < size <= len(numbers) * entry["partSize"]
+
+
+@pytest.mark.parametrize(
+    ("file_bytes", "part_bytes"),
+    [
+        (GIB, 256 * MIB),
+        (600 * GIB, 256 * MIB),
+        (1000 * GIB, 410 * MIB),
+        (2500 * GIB, GIB),
+        (5120 * GIB, GIB),
+    ],
+)
+def test_parts_grow_with_what_is_sent(file_bytes: int, part_bytes: int) -> None:
+    assert PartSizes().size_for(file_bytes) == part_bytes
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_a_file_larger_than_any_store_takes_is_refused(studio: Studio, is_large: bool) -> None:
+    file = {"path": "/x", "hash": md5_of(b"x"), "size": 5 * 1024**4 + is_large}
+    assert (studio.post(URLS, {"upload_files": [file]}).status_code == 422) is is_large
+
+
+def test_a_path_is_in_the_answer_once(studio: Studio) -> None:
+    files = [offered(b"one", "/same"), offered(b"two", "/same"), offered(b"three", "/other")]
+    reply = studio.post(URLS, {"upload_files": files}).json
+    assert [each["filePath"] for each in reply["singlePartURLs"]] == ["/same", "/other"]
+
+
+def test_a_joined_file_of_another_size_is_sent_again(studio: Studio) -> None:
+    entry = begun(studio)
+    done = {"uploadID": entry["uploadID"], "hash": md5_of(BIG), "completedParts": []}
+    done["completedParts"] = send_parts(entry, BIG)
+    assert studio.post(COMPLETE, done).status_code == 200
+    longer = offered(BIG, "/big.abc") | {"size": len(BIG) + 1}
+    assert len(studio.post(URLS, {"upload_files": [longer]}).json["multiPartURLs"]) == 1
+
+
+def test_a_join_that_was_carried_out_though_its_answer_was_lost_ends_alike(studio: Studio) -> None:
+    entry = begun(studio)
+    parts = send_parts(entry, BIG)
+    path = f"accounts/{studio.account_id}/multiparts/{entry['uploadID']}"
+    kept = wiring.firestore_client().document(path).get().to_dict() or {}
+    done = {"uploadID": entry["uploadID"], "hash": md5_of(BIG), "completedParts": parts}
+    assert studio.post(COMPLETE, done).status_code == 200
+    wiring.firestore_client().document(path).set(kept)
+    assert studio.post(COMPLETE, done).status_code == 200
+    assert blob(studio, BIG) == BIG
+
+
+def test_thousands_of_files_are_asked_for_by_many_at_once(studio: Studio) -> None:
+    def ask(start: int) -> int:
+        files = [offered(f"{n}".encode(), f"/tex/{n}.tx") for n in range(start, start + 20)]
+        web = studio.web.application.test_client()
+        reply: Any = web.post(
+            URLS, headers=studio.headers, data=json.dumps({"upload_files": files})
+        )
+        assert [each["filePath"] for each in reply.json["singlePartURLs"]] == [
+            file["path"] for file in files
+        ]
+        return len(reply.json["singlePartURLs"])
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(ask, range(0, 2000, 20))) == 2000
+
+
+def test_files_without_a_project_are_the_accounts_own(studio: Studio) -> None:
+    reply = studio.post(URLS, {"upload_files": [offered(b"x", "/x")], "project": None})
+    assert len(reply.json["singlePartURLs"]) == 1
 
 
 def test_several_large_files_get_each_their_own_parts(studio: Studio) -> None:

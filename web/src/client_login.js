@@ -4,7 +4,7 @@ import { signOut } from "firebase/auth";
 import { html, render } from "lit-html";
 
 import { loopbackOf } from "./redirect.js";
-import { openAuth, signIn } from "./session.js";
+import { freshToken, openAuth, signIn } from "./session.js";
 import { openSite } from "./site.js";
 import { openSignInForm } from "./views/sign_in.js";
 
@@ -36,10 +36,11 @@ function refuse(words) {
  * @param {URL} redirect
  */
 async function handOver(user, redirect) {
+  const idToken = await freshToken(user);
   const reply = await fetch("/api/client_token", {
     method: "POST",
     headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ id_token: await user.getIdToken(true), redirect_uri: redirect.href }),
+    body: JSON.stringify({ id_token: idToken, redirect_uri: redirect.href }),
     signal: AbortSignal.timeout(ANSWER_WITHIN_MS),
   });
   const answer = await reply.json().catch(() => ({}));

@@ -26,6 +26,8 @@ const REASONS = new Map([
   ["auth/wrong-password", "The email or the password is wrong."],
   ["auth/invalid-email", "That is not an email address."],
   ["auth/missing-password", "Type your password."],
+  ["auth/user-token-expired", "Your session has ended. Sign in again."],
+  ["auth/invalid-refresh-token", "Your session has ended. Sign in again."],
   ["auth/user-disabled", "This user has been switched off. Ask an administrator of your account."],
   ["auth/too-many-requests", "Too many attempts. Wait a few minutes, then try again."],
   ["auth/network-request-failed", "The sign-in service cannot be reached. Check the network."],
@@ -97,7 +99,24 @@ export async function signIn(auth, email, password) {
   try {
     return (await signInWithEmailAndPassword(auth, email, password)).user;
   } catch (error) {
-    const { code, message } = /** @type {import("firebase/app").FirebaseError} */ (error);
-    throw new Error(REASONS.get(code) ?? message, { cause: error });
+    throw inWords(error);
   }
+}
+
+/**
+ * Return a token that says what the user may do now. Raises: Error whose message can be shown as it is.
+ * @param {import("firebase/auth").User} user
+ */
+export async function freshToken(user) {
+  try {
+    return await user.getIdToken(true);
+  } catch (error) {
+    throw inWords(error);
+  }
+}
+
+/** @param {unknown} error */
+function inWords(error) {
+  const { code, message } = /** @type {import("firebase/app").FirebaseError} */ (error);
+  return new Error(REASONS.get(code) ?? message, { cause: error });
 }

@@ -1,0 +1,155 @@
+"""What is started: as much as is missing and the caps allow, in the cheapest healthy zones that have it."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from shared.core.demand import Demand
+from shared.core.placement import paused_zones
+from shared.core.pools import Pool
+from shared.core.spread import fill, spread
+from shared.models.farm import Orchestrator, PoolKey, Shape
+
+
+@dataclass(frozen=True, kw_only=True)
+class Growth:
+    """How many instances a pool gets, and why.
+
+    `missing` is what its shape lacks, `granted` what the caps allow of that, in all of its pools.
+    """
+
+    added: int
+    missing: int
+    granted: int
+    reason: str
+
+
+def growth(
+    orchestrator: Orchestrator,
+    demands: Mapping[Shape, Demand],
+    pools: Mapping[PoolKey, Pool],
+    *,
+    resumed: Mapping[Shape, int],
+    room: int,
+    prices: Mapping[PoolKey, int],
+    now: datetime,
+) -> dict[PoolKey, Growth]:
+    """Return what to start, by pool; `resumed` are put back into use instead, `room` is left for the orchestrator."""
+    short = _short_of_minimum(orchestrator, pools)
+    shapes = sorted({*demands, *(Shape(*key[1:]) for key in short)})
+    zones = {shape: _open_zones(orchestrator, shape, pools, now) for shape in shapes}
+    floors = {
+        shape: _floors({key: short.get(key, 0) for key in zones[shape]}, zones[shape])
+        for shape in shapes
+    }
+    missing = {
+        shape: max(_gap(demands.get(shape), resumed.get(shape, 0)), sum(floors[shape].values()))
+        for shape in shapes
+    }
+    most = {
+        shape: min(missing[shape], sum(limit - size for size, limit in zones[shape].values()))
+        for shape in shapes
+    }
+    most = _within_quotas(orchestrator, most, pools)
+    tanks = {shape: (0, most[shape]) for shape in shapes}
+    granted = fill(tanks, min(max(room, 0), orchestrator.max_grow_per_tick))
+    result: dict[PoolKey, Growth] = {}
+    for shape, count in granted.items():
+        placed = _place(count, floors[shape], zones[shape], pools, prices)
+        for key, added in placed.items():
+            floor = min(floors[shape].get(key, 0), added)
+            result[key] = Growth(
+                added=added,
+                missing=missing[shape],
+                granted=count,
+                reason=_reason(demands.get(shape), missing[shape], count, added, floor),
+            )
+    return result
+
+
+def _floors(
+    wanted: Mapping[PoolKey, int], places: Mapping[PoolKey, tuple[int, int]]
+) -> dict[PoolKey, int]:
+    """Return what each pool lacks of its minimum, as far as it may grow at all."""
+    floors = {key: min(count, places[key][1] - places[key][0]) for key, count in wanted.items()}
+    return {key: count for key, count in floors.items() if count > 0}
+
+
+def _gap(demand: Demand | None, resumed: int) -> int:
+    return max(demand.gap - resumed, 0) if demand else 0
+
+
+def _short_of_minimum(
+    orchestrator: Orchestrator, pools: Mapping[PoolKey, Pool]
+) -> dict[PoolKey, int]:
+    """Return the pools that have fewer instances than they shall always have, and how many they lack."""
+    lacking = {}
+    for pool_id, least in orchestrator.min_sizes.items():
+        key = PoolKey.parse(pool_id)
+        missing = least - (pools[key].staying if key in pools else 0)
+        if missing > 0:
+            lacking[key] = missing
+    return lacking
+
+
+def _within_quotas(
+    orchestrator: Orchestrator, most: Mapping[Shape, int], pools: Mapping[PoolKey, Pool]
+) -> dict[Shape, int]:
+    """Return how much of each shape may be started when those of one type share its quota."""
+    result = dict(most)
+    sizes: Counter[str] = Counter()
+    for key, pool in pools.items():
+        sizes[key.instance_type] += pool.size
+    by_type: defaultdict[str, dict[Shape, tuple[int, int]]] = defaultdict(dict)
+    for shape, count in most.items():
+        if shape.instance_type in orchestrator.max_per_type:
+            by_type[shape.instance_type][shape] = (0, count)
+    for name, tanks in by_type.items():
+        left = max(orchestrator.max_per_type[name] - sizes[name], 0)
+        shares = fill(tanks, left)
+        result.update({shape: shares.get(shape, 0) for shape in tanks})
+    return result
+
+
+def _place(
+    count: int,
+    floors: Mapping[PoolKey, int],
+    zones: Mapping[PoolKey, tuple[int, int]],
+    pools: Mapping[PoolKey, Pool],
+    prices: Mapping[PoolKey, int],
+) -> dict[PoolKey, int]:
+    """Share out what a shape gets: the minimum of each pool first, then the cheapest and healthiest zones."""
+    ranks = {
+        key: (prices.get(key, 0), pools[key].trouble_count if key in pools else 0) for key in zones
+    }
+    first = fill({key: (0, least) for key, least in floors.items()}, count)
+    left = {key: (size + first.get(key, 0), limit) for key, (size, limit) in zones.items()}
+    then = spread(count - sum(first.values()), left, ranks)
+    return {
+        key: first.get(key, 0) + then.get(key, 0) for key in zones if key in first or key in then
+    }
+
+
+def _open_zones(
+    orchestrator: Orchestrator, shape: Shape, pools: Mapping[PoolKey, Pool], now: datetime
+) -> dict[PoolKey, tuple[int, int]]:
+    """Return the pools of a shape that may grow: their size, and the most they may have."""
+    if not orchestrator.offers(shape.instance_type):
+        return {}
+    paused = paused_zones(orchestrator, shape, now)
+    keys = [PoolKey(zone, *shape) for zone in orchestrator.enabled_zones if zone not in paused]
+    sizes = {key: pools[key].size if key in pools else 0 for key in keys}
+    return {key: (size, max(orchestrator.max_per_pool, size)) for key, size in sizes.items()}
+
+
+def _reason(demand: Demand | None, missing: int, granted: int, added: int, floor: int) -> str:
+    if demand is None or not demand.gap:
+        said = f"{floor} missing from the least it shall have: {added} more"
+    else:
+        old = (
+            f" ({demand.passed_over} beside unused instances before)" if demand.passed_over else ""
+        )
+        held = f" and {demand.held} will" if demand.held else ""
+        said = f"{demand.waiting} wait{held}{old}, {demand.supply:g} free or booting: {added} more"
+    return said if granted == missing else f"{said} ({granted} of {missing} within the caps)"

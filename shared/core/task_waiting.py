@@ -1,0 +1,29 @@
+"""Why a single task waits: what its job says, as far as it is true of this task."""
+
+from shared.models.job import Fence, Job
+from shared.models.task import Task, TaskStatus, WaitingFor
+
+# What a job waits for before any of its tasks can be given to a scheduler.
+_BEFORE_THE_SCHEDULER = frozenset(
+    {WaitingFor.UPLOAD, WaitingFor.SYNC, WaitingFor.LIMIT, WaitingFor.ADMISSION}
+)
+# What is said of a whole job, and is never why one of its tasks that may start waits.
+_OF_HELD_TASKS = frozenset({WaitingFor.HOLD, WaitingFor.SCOUT})
+
+
+def why_task_waits(job: Job, task: Task, *, is_placed: bool) -> WaitingFor | None:
+    """Return what a task waits for; None when it runs or has ended.
+
+    `is_placed`: its present attempt is at the scheduler.
+    """
+    if task.status is TaskStatus.HOLDING:
+        is_for_scouts = job.scouts_pending and job.fence is Fence.OPEN and not task.is_scout
+        return WaitingFor.SCOUT if is_for_scouts else WaitingFor.HOLD
+    if task.status is not TaskStatus.PENDING:
+        return None
+    said = job.waiting_for
+    if said is None or said in _OF_HELD_TASKS:
+        return WaitingFor.SCHEDULER if is_placed else WaitingFor.ADMISSION
+    if is_placed:
+        return WaitingFor.SCHEDULER if said in _BEFORE_THE_SCHEDULER else said
+    return said if said in _BEFORE_THE_SCHEDULER else WaitingFor.ADMISSION

@@ -1,0 +1,76 @@
+"""What EC2 and its groups answer when they cannot, in our words."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    EndpointConnectionError,
+    HTTPClientError,
+)
+
+from shared.errors import CloudError, OutOfCapacity, OverQuota, RateLimited, Unreachable
+from shared.models.farm import ProblemCode
+
+# The provider's word -> error; everything else is a CloudError.
+# Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html, read 2026-11.
+ERRORS: Mapping[str, type[CloudError]] = {
+    "InsufficientInstanceCapacity": OutOfCapacity,
+    "InsufficientHostCapacity": OutOfCapacity,
+    "UnfulfillableCapacity": OutOfCapacity,
+    "InstanceLimitExceeded": OverQuota,
+    "LimitExceeded": OverQuota,
+    "MaxSpotInstanceCountExceeded": OverQuota,
+    "VcpuLimitExceeded": OverQuota,
+    "RequestLimitExceeded": RateLimited,
+    "Throttling": RateLimited,
+    "ThrottlingException": RateLimited,
+    "ServiceUnavailable": Unreachable,
+    "Unavailable": Unreachable,
+}
+PROBLEMS: Mapping[type[CloudError], ProblemCode] = {
+    OutOfCapacity: ProblemCode.STOCK_OUT,
+    OverQuota: ProblemCode.QUOTA,
+}
+# Activities tell in prose what happened; these parts of it stand for a word.
+PROSE: Mapping[str, str] = {
+    "do not have sufficient": "InsufficientInstanceCapacity",
+    "no Spot capacity": "InsufficientInstanceCapacity",
+    "vCPU limit": "VcpuLimitExceeded",
+    "Max spot instance count exceeded": "MaxSpotInstanceCountExceeded",
+}
+
+# The API's word for a group or a machine that is not there, among other things.
+_INVALID = "ValidationError"
+
+
+def problem_of(said: str) -> ProblemCode:
+    """Return what an activity tells of."""
+    words = [word for word in ERRORS if word in said]
+    words += [word for prose, word in PROSE.items() if prose in said]
+    error = ERRORS[words[0]] if words else CloudError
+    return PROBLEMS.get(error, ProblemCode.OTHER)
+
+
+def code_of(error: ClientError) -> str:
+    """Return the provider's word."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def is_gone(error: ClientError) -> bool:
+    """Tell whether a group or a machine is not there."""
+    return code_of(error) == _INVALID and "not found" in str(error)
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Turn the provider's errors into ours."""
+    try:
+        yield
+    except ClientError as exc:
+        raise ERRORS.get(code_of(exc), CloudError)(f"ec2: {doing}: {exc}") from exc
+    except (HTTPClientError, EndpointConnectionError) as exc:
+        raise Unreachable(f"ec2: {doing}: {exc}") from exc
+    except BotoCoreError as exc:
+        raise CloudError(f"ec2: {doing}: {exc}") from exc

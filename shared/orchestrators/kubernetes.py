@@ -1,0 +1,245 @@
+"""The Scheduler of shared/ports.py on Kubernetes: one Job per attempt, which Kubernetes never tries again by itself.
+
+Source: https://kubernetes.io/docs/reference/kubernetes-api/, read 2026-11.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any
+
+from kubernetes import client
+from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
+
+from shared.errors import CloudError, RateLimited, Unreachable
+from shared.models.farm import Node, Placement, Shape, Stage
+from shared.orchestrators.kubernetes_bodies import (
+    ATTEMPT,
+    INSTANCE_TYPE,
+    ORCHESTRATOR,
+    PREEMPTIBLE,
+    ZONE_LABEL,
+    Site,
+    job_of,
+    name_of,
+    secret_of,
+)
+from shared.ports import SubmittedAttempt
+
+# Status code -> error; everything else is a CloudError.
+ERRORS: Mapping[int, type[CloudError]] = {
+    429: RateLimited,
+    502: Unreachable,
+    503: Unreachable,
+    504: Unreachable,
+}
+
+TIMEOUT_S = (3, 30)  # to connect, to hear something
+PER_PAGE = 500
+AT_ONCE = 8
+
+JOB_NAME = "batch.kubernetes.io/job-name"  # the label by which the Job controller marks its pods
+
+Wire = Mapping[str, Any]
+
+
+class KubernetesScheduler:
+    """The attempts of one orchestrator in a namespace of a cluster, which others may use too."""
+
+    def __init__(self, site: Site, *, token: str, ca_path: str = "") -> None:
+        self._site = site
+        self._selector = f"{ORCHESTRATOR}={site.orchestrator_id}"
+        settings = client.Configuration(host=site.address.rstrip("/"))
+        settings.proxy = None
+        settings.retries = (
+            False  # the callers try again, and a wait asked for is not theirs to sit out
+        )
+        settings.connection_pool_maxsize = 4 * AT_ONCE
+        if ca_path:
+            settings.ssl_ca_cert = ca_path
+        if token:
+            settings.api_key = {"authorization": f"Bearer {token}"}
+        api = client.ApiClient(settings)
+        self._batch = client.BatchV1Api(api)
+        self._core = client.CoreV1Api(api)
+
+    def submit(self, attempt: SubmittedAttempt) -> None:
+        namespace = self._site.namespace
+        job = self._call(
+            self._batch.create_namespaced_job, namespace, job_of(attempt, self._site), quiet=409
+        )
+        if job is None:  # it is there, from an earlier call that may not have come any further
+            name = name_of(attempt.ref.attempt_id)
+            job = self._call(self._batch.read_namespaced_job, name, namespace)
+        secret = secret_of(attempt, job)
+        self._call(self._core.create_namespaced_secret, namespace, secret, quiet=409)
+
+    def cancel(self, attempt_id: str) -> None:
+        # A Job that is suspended ends its pod, with notice, and starts none; deleted, it could be submitted again.
+        suspended = {"spec": {"suspend": True}}
+        self._call(
+            self._batch.patch_namespaced_job,
+            name_of(attempt_id), self._site.namespace, suspended, quiet=404,
+        )  # fmt: skip
+
+    def placements(self) -> list[Placement]:
+        # Jobs first: one that gets its pod between the two calls then shows it. Nodes last: one that is not there has
+        # vanished, and not just joined.
+        jobs = {job["metadata"]["name"]: job for job in self._ours(self._batch.list_namespaced_job)}
+        pods: dict[str, Wire] = {}
+        for pod in self._ours(self._core.list_namespaced_pod):
+            name = pod["metadata"]["labels"][JOB_NAME]
+            known = pods.get(name)
+            if known is None or _rank(known) < _rank(pod):
+                pods[name] = pod
+        up = {node.name for node in self.nodes() if node.is_up}
+        found = [_placement(job, pods.get(name), up) for name, job in jobs.items()]
+        return found + [
+            _placement(None, pod, up)  # it runs until it is told that its Job is gone
+            for name, pod in pods.items()
+            if name not in jobs and not _is_over(pod)
+        ]
+
+    def nodes(self) -> list[Node]:
+        return [
+            Node(
+                name=node["metadata"]["name"],
+                node_id=node["metadata"]["name"],
+                zone=(node["metadata"].get("labels") or {}).get(ZONE_LABEL, ""),
+                is_up=_is_up(node),
+                is_eligible=not node["spec"].get("unschedulable", False),
+            )
+            for node in self._list(self._core.list_node, label_selector=self._selector)
+        ]
+
+    def set_eligible(self, node_id: str, is_eligible: bool) -> None:
+        cordon = {"spec": {"unschedulable": not is_eligible}}
+        self._call(self._core.patch_node, node_id, cordon, quiet=404)
+
+    def forget(self, attempt_ids: Sequence[str]) -> None:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(self._forget_one, attempt_ids))
+
+    def _forget_one(self, attempt_id: str) -> None:
+        self._call(
+            self._batch.delete_namespaced_job,
+            name_of(attempt_id), self._site.namespace,
+            propagation_policy="Background", quiet=404,
+        )  # fmt: skip
+
+    def _ours(self, call: Callable[..., Any]) -> Iterator[Wire]:
+        """Yield what of a kind belongs to this orchestrator."""
+        return self._list(call, self._site.namespace, label_selector=self._selector)
+
+    def _list(self, call: Callable[..., Any], *arguments: str, **options: Any) -> Iterator[Wire]:
+        """Yield what a paged list holds."""
+        while True:
+            answer = self._call(call, *arguments, limit=PER_PAGE, **options)
+            yield from answer["items"] or ()
+            token = answer["metadata"].get("continue")
+            if not token:
+                return
+            options["_continue"] = token
+
+    def _call(
+        self, call: Callable[..., Any], *arguments: Any, quiet: int = 0, **options: Any
+    ) -> Any:
+        """Return an answer's JSON, None when its status is the quiet one. Raises: CloudError.
+
+        The client's own models are left out: for thousands of pods they take longer than the answer.
+        """
+        what = f"kubernetes: {call.__name__}"
+        options |= {"_preload_content": False, "_request_timeout": TIMEOUT_S}
+        try:
+            return json.loads(call(*arguments, **options).data)
+        except ApiException as exc:
+            if exc.status == quiet:
+                return None
+            error = ERRORS.get(exc.status, CloudError)
+            raise error(f"{what}: {exc.status} {str(exc.body)[:300]}") from exc
+        except HTTPError as exc:
+            raise Unreachable(f"{what}: {exc}") from exc
+        except json.JSONDecodeError as exc:
+            raise CloudError(f"{what}: an answer is not JSON: {exc}") from exc
+
+
+def _placement(job: Wire | None, pod: Wire | None, up: set[str]) -> Placement:
+    """Return an attempt, of which Kubernetes knows the Job, the pod or both."""
+    known = job or pod
+    assert known is not None, "an attempt is seen by its Job or its pod"
+    said = known["metadata"]["annotations"]
+    stage = _stage_of_job(job) if job and not pod else _stage_of_pod(pod or {}, up)
+    started_at, ended_at = _times(job, pod)
+    return Placement(
+        attempt_id=said[ATTEMPT],
+        shape=Shape(said[INSTANCE_TYPE], said[PREEMPTIBLE] == "true"),
+        stage=stage,
+        instance=_node_of(pod) if pod else "",
+        submitted_at=_moment(known["metadata"]["creationTimestamp"]),
+        started_at=started_at,
+        ended_at=ended_at if stage in (Stage.ENDED, Stage.LOST) else None,
+    )
+
+
+def _stage_of_job(job: Wire) -> Stage:
+    """Return where an attempt is that has no pod, not yet or no more."""
+    finish = _finish(job)
+    if finish is None:
+        return Stage.ENDED if job["spec"].get("suspend") else Stage.WAITING
+    return Stage.LOST if finish.get("reason") == "PodFailurePolicy" else Stage.ENDED
+
+
+def _stage_of_pod(pod: Wire, up: set[str]) -> Stage:
+    """Return where an attempt is by its pod. A pod that a node's loss, preemption or shutdown ended is lost."""
+    if _is_over(pod):
+        is_failed = pod["status"]["phase"] == "Failed"
+        return Stage.LOST if is_failed and _condition(pod, "DisruptionTarget") else Stage.ENDED
+    if not _node_of(pod):
+        return Stage.WAITING
+    return Stage.STARTED if _node_of(pod) in up else Stage.LOST
+
+
+def _rank(pod: Wire) -> tuple[bool, str]:
+    """Of several pods of a Job one that lives counts, else the newest."""
+    return not _is_over(pod), pod["metadata"]["creationTimestamp"]
+
+
+def _is_over(pod: Wire) -> bool:
+    return pod["status"].get("phase") in ("Succeeded", "Failed")
+
+
+def _is_up(node: Wire) -> bool:
+    """Tell whether a node's kubelet is heard of; one that joined and is not ready yet, or for a moment, is up."""
+    ready = _condition(node, "Ready", "Unknown")
+    return ready is None
+
+
+def _node_of(pod: Wire) -> str:
+    return str(pod["spec"].get("nodeName") or "")
+
+
+def _condition(resource: Wire, kind: str, status: str = "True") -> Wire | None:
+    """Return a condition of a resource that has this status, None when it has none such."""
+    conditions: Sequence[Wire] = (resource.get("status") or {}).get("conditions") or ()
+    return next((c for c in conditions if c["type"] == kind and c["status"] == status), None)
+
+
+def _finish(job: Wire) -> Wire | None:
+    return _condition(job, "Complete") or _condition(job, "Failed")
+
+
+def _times(job: Wire | None, pod: Wire | None) -> tuple[datetime | None, datetime | None]:
+    """Return when an attempt's container started and ended, as far as anybody told."""
+    statuses = (pod["status"].get("containerStatuses") if pod else None) or [{}]
+    state = statuses[0].get("state") or {}
+    ended = state.get("terminated") or {}
+    started = ended or state.get("running") or {}
+    finish = (_finish(job) if job else None) or {}
+    ended_at = _moment(ended.get("finishedAt")) or _moment(finish.get("lastTransitionTime"))
+    return _moment(started.get("startedAt")), ended_at
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

@@ -1,0 +1,129 @@
+"""What only the driver of Kubernetes has to get right, on the stand-in."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from shared.errors import CloudError
+from shared.models.farm import Stage
+from shared.models.job import AttemptRef
+from shared.orchestrators.kubernetes_bodies import memory_of, name_of
+from shared.ports import SubmittedAttempt
+from tests.contracts.kubernetes_rig import KubernetesRig, kubernetes_rig
+from tests.contracts.stand_ins import ROOT, SHAPE, order_fault, recorded, until
+from tests.emulators.farm import ZONE, Compute, stand_in
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[KubernetesRig]:
+    with kubernetes_rig(tmp_path) as made:
+        yield made
+
+
+def an_attempt(account_id: str = "acme", **environment: str) -> SubmittedAttempt:
+    return SubmittedAttempt(
+        ref=AttemptRef(account_id, "00001", "0", 1),
+        shape=SHAPE,
+        zones=("z-a",),
+        cores=4,
+        memory_mib=15_360,
+        priority=5,
+        environment={"BATON_ATTEMPT_TOKEN": "token", **environment},
+    )
+
+
+def test_a_submission_that_broke_off_before_its_secret_is_completed_by_the_next(
+    rig: KubernetesRig,
+) -> None:
+    rig.join("i-1")
+    order_fault(rig.url, calls=1, status=500, path="/secrets$", method="POST")
+    with pytest.raises(CloudError):
+        rig.scheduler.submit(an_attempt())
+    assert rig.work("i-1") == []
+    rig.scheduler.submit(an_attempt())
+    (environment,) = rig.work("i-1")
+    assert environment["BATON_ATTEMPT_TOKEN"] == "token"
+
+
+def test_the_token_is_in_the_secret_alone(rig: KubernetesRig) -> None:
+    rig.scheduler.submit(an_attempt(BATON_AGENT_URL="http://agents"))
+    for what in ("pods", "jobs"):
+        listed = rig.listed(what)
+        assert "http://agents" in listed
+        assert '"token"' not in listed
+
+
+def test_an_attempt_whose_id_is_no_name_there_is_found_under_its_id(rig: KubernetesRig) -> None:
+    rig.scheduler.submit(an_attempt("Acme_" + "x" * 60))
+    (found,) = rig.scheduler.placements()
+    assert found.attempt_id == "Acme_" + "x" * 60 + "-00001-0-1"
+    rig.scheduler.cancel(found.attempt_id)
+    until(rig.scheduler.placements, holds=lambda found: found[0].stage is Stage.ENDED)
+    rig.scheduler.forget([found.attempt_id])
+    assert rig.scheduler.placements() == []
+
+
+def test_a_machine_that_is_taken_back_loses_its_attempt_even_when_the_pod_is_gone(
+    rig: KubernetesRig,
+) -> None:
+    rig.join("i-1")
+    rig.scheduler.submit(an_attempt())
+    rig.start("i-1")
+    rig.take_back("i-1")
+    (found,) = rig.scheduler.placements()
+    assert found.stage is Stage.LOST
+    assert found.ended_at is not None
+
+
+def test_a_pod_counts_until_it_has_ended_though_its_job_is_gone(rig: KubernetesRig) -> None:
+    rig.join("i-1")
+    rig.scheduler.submit(an_attempt())
+    rig.start("i-1")
+    rig.scheduler.forget(["acme-00001-0-1"])
+    (found,) = rig.scheduler.placements()
+    assert (found.attempt_id, found.stage, found.instance) == (
+        "acme-00001-0-1",
+        Stage.STARTED,
+        "i-1",
+    )
+    rig.end("i-1")
+    assert rig.scheduler.placements() == []
+
+
+def test_the_agent_runs_on_a_machine_of_the_cluster_with_the_attempts_token(
+    rig: KubernetesRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBERNETES_TOKEN", KubernetesRig.TOKEN)  # of the machine's kubelet
+    options = ("--kubernetes", rig.url, "--boot-s", "0.2")
+    compute = Compute("emulators.compute", tmp_path / "compute", *options, pythonpath=str(ROOT))
+    with recorded({}) as (agents_url, calls), stand_in(compute):
+        compute.template(metadata={"items": [{"key": "orchestrator", "value": "o1"}]})
+        compute.group(zone=ZONE)
+        compute.create("i-1")
+        attempt = an_attempt(BATON_AGENT_URL=agents_url)
+        rig.scheduler.submit(replace(attempt, zones=(ZONE,), memory_mib=8_192))
+        until(lambda: [each["headers"].get("Authorization") for each in calls])
+        assert {each["headers"]["Authorization"] for each in calls} == {"Bearer token"}
+        ended = until(rig.scheduler.placements, holds=lambda found: found[0].stage is Stage.ENDED)
+        assert ended[0].instance == "i-1"
+
+
+def test_different_attempts_have_different_names_that_kubernetes_takes() -> None:
+    ids = ["acme-00001-0-1", "Acme-00001-0-1", "acme_-00001-0-1", "a" * 70, "a" * 71, "acme-"]
+    names = [name_of(each) for each in ids]
+    assert len(set(names)) == len(ids)
+    assert all(len(name) <= 52 and name == name.lower() and "_" not in name for name in names)
+    assert not any(name.endswith("-") for name in names)
+
+
+@pytest.mark.parametrize(
+    ("machine_gib", "allocatable_mib"),
+    [(4, 2_970), (8, 6_250), (16, 13_570), (64, 59_200), (256, 247_000)],
+)
+def test_an_attempt_asks_for_most_of_a_machine_and_not_for_more_than_google_leaves(
+    machine_gib: int, allocatable_mib: int
+) -> None:
+    wanted = memory_of(machine_gib * 1024)
+    assert 0.7 * allocatable_mib < wanted < allocatable_mib

@@ -1,0 +1,272 @@
+"""Amazon's stand-in through boto3: what our layer adds to moto, and how the drivers' requests look on the wire."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import boto3
+import pytest
+import requests
+from botocore.exceptions import ClientError
+
+from emulators.aws.groups import Pace
+from shared.errors import CloudError, OutOfCapacity
+from shared.fleets.ec2 import Ec2Fleet
+from shared.fleets.ec2_resources import Machine, group_name, group_of, template_of
+from shared.models.farm import PoolKey, ProblemCode, Shape, Stage, instance_name
+from shared.models.job import AttemptRef
+from shared.orchestrators.batch import job_of, priority_of
+from shared.ports import SubmittedAttempt
+from tests.contracts.aws import (
+    IMAGE,
+    REGION,
+    BatchRig,
+    Ec2Rig,
+    aws_server,
+    ec2_orchestrator,
+    queue_name,
+)
+from tests.contracts.stand_ins import SHAPE, check_golden, order_fault, until
+
+POOL = PoolKey("us-east-1a", "m5.xlarge", True)
+GROUP = group_name(ec2_orchestrator(), POOL)
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    with aws_server(Pace(boot_s=0.1, stop_s=0.05)) as found:
+        yield found
+
+
+@pytest.fixture
+def fleet(url: str) -> Ec2Fleet:
+    return Ec2Rig(url).fleet()
+
+
+@pytest.fixture
+def groups(url: str, fleet: Ec2Fleet) -> Any:
+    """EC2 Auto Scaling, with one group that has one machine."""
+    fleet.grow(POOL, names(1))
+    return boto3.client("autoscaling", region_name=REGION, endpoint_url=url)
+
+
+def names(count: int, of: str = "a") -> list[str]:
+    return [instance_name(NOW, f"{of}{index}") for index in range(count)]
+
+
+def the_group(groups: Any) -> Any:
+    (found,) = groups.describe_auto_scaling_groups(AutoScalingGroupNames=[GROUP])[
+        "AutoScalingGroups"
+    ]
+    return found
+
+
+def launch(groups: Any, count: int, token: str) -> Any:
+    return groups.launch_instances(
+        AutoScalingGroupName=GROUP, RequestedCapacity=count, ClientToken=token
+    )
+
+
+def code_of(error: ClientError) -> str:
+    return str(error.response["Error"]["Code"])
+
+
+# The group
+
+
+def test_a_group_of_ours_does_nothing_by_itself(groups: Any) -> None:
+    group = the_group(groups)
+    suspended = {each["ProcessName"] for each in group["SuspendedProcesses"]}
+    assert {"ReplaceUnhealthy", "AZRebalance", "HealthCheck"} <= suspended
+    assert group["NewInstancesProtectedFromScaleIn"]
+    assert [each["ProtectedFromScaleIn"] for each in group["Instances"]] == [True]
+    assert (group["MinSize"], group["DesiredCapacity"]) == (0, 1)
+
+
+def test_what_is_retired_is_not_replaced(groups: Any, fleet: Ec2Fleet) -> None:
+    fleet.retire(POOL, names(1))
+    until(lambda: the_group(groups)["Instances"], holds=lambda found: not found)
+    assert the_group(groups)["DesiredCapacity"] == 0
+
+
+def test_a_machine_that_was_taken_back_is_not_replaced_unless_the_group_may(
+    url: str, groups: Any, fleet: Ec2Fleet
+) -> None:
+    order_fault(url, kind="interrupt", instance=names(1)[0])
+    assert [each.is_stopped for each in fleet.instances(POOL)] == [True]
+    groups.resume_processes(AutoScalingGroupName=GROUP, ScalingProcesses=["ReplaceUnhealthy"])
+    fleet.grow(POOL, names(1, of="b"))
+    order_fault(url, kind="interrupt", instance=names(1, of="b")[0])
+    assert len(the_group(groups)["Instances"]) == 2
+
+
+def test_a_launch_repeated_with_its_token_is_the_same_launch(groups: Any) -> None:
+    first, again = launch(groups, 2, "t"), launch(groups, 2, "t")
+    assert first["Instances"] == again["Instances"]
+    assert len(the_group(groups)["Instances"]) == 3
+    with pytest.raises(ClientError) as caught:
+        launch(groups, 3, "t")
+    assert code_of(caught.value) == "IdempotentParameterMismatchError"
+
+
+def test_a_machine_without_a_name_is_listed_under_its_id_and_can_be_retired(
+    groups: Any, fleet: Ec2Fleet
+) -> None:
+    (launched,) = launch(groups, 1, "cut-off")["Instances"]
+    (instance_id,) = launched["InstanceIds"]
+    found = {each.name: each for each in fleet.instances(POOL)}
+    assert found.keys() == {*names(1), instance_id}
+    assert found[instance_id].created_at > datetime.now(UTC) - timedelta(minutes=5)
+    fleet.retire(POOL, [instance_id])
+    until(lambda: [each.name for each in fleet.instances(POOL)], holds=lambda n: n == names(1))
+
+
+def test_a_launch_that_was_cut_off_before_it_was_named_is_finished_by_the_same_names(
+    url: str, fleet: Ec2Fleet
+) -> None:
+    order_fault(url, kind="calls", calls=2, status=503, code="Unavailable", action="CreateTags")
+    with pytest.raises(Exception, match="Unavailable"):
+        fleet.grow(POOL, names(2))
+    fleet.grow(POOL, names(2))
+    assert [each.name for each in fleet.instances(POOL)] == names(2)
+
+
+# Time and trouble
+
+
+def test_a_machine_is_pending_until_it_has_booted(url: str) -> None:
+    order_fault(url, kind="slow_boot", zone=POOL.zone, boot_s=60, count=1)
+    fleet, rig = Ec2Rig(url).fleet(), Ec2Rig(url)
+    fleet.grow(POOL, names(2))
+    until(lambda: any(rig.is_running(name) for name in names(2)))
+    assert sum(rig.is_running(name) for name in names(2)) == 1
+
+
+def test_of_a_launch_that_fits_in_part_that_part_starts_and_the_rest_is_a_stock_out(
+    url: str, fleet: Ec2Fleet
+) -> None:
+    since = datetime.now(UTC) - timedelta(seconds=5)
+    order_fault(url, kind="stockout", instance_type="m5.xlarge", preemptible=True, capacity=2)
+    with pytest.raises(OutOfCapacity, match="do not have sufficient"):
+        fleet.grow(POOL, names(3))
+    assert len(fleet.instances(POOL)) == 2
+    assert [each.code for each in fleet.problems(POOL, since)] == [ProblemCode.STOCK_OUT]
+    fleet.grow(POOL._replace(is_preemptible=False), names(1, of="s"))  # another kind
+
+
+def test_an_order_that_says_nothing_sensible_is_refused(url: str) -> None:
+    for order in (
+        {"kind": "rain"},
+        {"kind": "calls", "status": 200},
+        {"kind": "launch"},
+        {"kind": "interrupt", "instance": "i-nobody"},
+        {"kind": "slow_boot", "boot_s": -1},
+    ):
+        assert requests.post(f"{url}/faults", json=order, timeout=5).status_code == 400
+
+
+# Jobs of Batch
+
+
+def an_attempt(shape: Shape = SHAPE) -> SubmittedAttempt:
+    return SubmittedAttempt(
+        ref=AttemptRef("acme", "00001", "7", 2),
+        shape=shape,
+        zones=("us-east-1",),
+        cores=4,
+        memory_mib=16_384,
+        priority=5,
+        environment={"BATON_AGENT_URL": "http://127.0.0.1:1", "BATON_ATTEMPT_TOKEN": "t"},
+    )
+
+
+def test_two_jobs_of_one_attempt_are_one_placement_and_both_are_cancelled(url: str) -> None:
+    rig = BatchRig(url)
+    batch = boto3.client("batch", region_name=REGION, endpoint_url=url)
+    asked = job_of(an_attempt(), queue_name("o1", SHAPE), "o1") | priority_of(an_attempt())
+    twins = [batch.submit_job(**asked)["jobId"] for _ in range(2)]  # by two at the same moment
+    rig.join("i-1")
+    assert [each.stage for each in rig.scheduler.placements()] == [Stage.STARTED]
+    rig.end("i-1")
+    assert [each.stage for each in rig.scheduler.placements()] == [Stage.STARTED]
+    rig.scheduler.cancel("acme-00001-7-2")
+    rig.end("i-1")
+    assert [each["status"] for each in batch.describe_jobs(jobs=twins)["jobs"]] == [
+        "SUCCEEDED",
+        "FAILED",
+    ]
+    rig.scheduler.forget(["acme-00001-7-2"])
+    assert rig.another("o1").placements() == []
+
+
+def test_a_job_is_tried_again_as_often_as_it_says_and_ours_never(url: str) -> None:
+    rig = BatchRig(url)
+    batch = boto3.client("batch", region_name=REGION, endpoint_url=url)
+    asked = job_of(an_attempt(), queue_name("o1", SHAPE), "o1") | priority_of(an_attempt())
+    twice = {**asked, "jobName": "twice", "retryStrategy": {"attempts": 2}}
+    for each, ended in ((twice, "STARTING"), (asked, "FAILED")):
+        job_id = batch.submit_job(**each)["jobId"]
+        rig.join("i-1")
+        rig.end("i-1", is_failed=True)
+        (job,) = batch.describe_jobs(jobs=[job_id])["jobs"]
+        assert job["status"] == ended
+        rig.end("i-1")
+
+
+def test_an_attempt_of_a_shape_that_has_no_queue_is_an_error(url: str) -> None:
+    with pytest.raises(CloudError, match="no queue for m5"):
+        BatchRig(url).scheduler.submit(an_attempt(Shape("m5.xlarge", False)))
+
+
+# Wire formats
+
+
+class Recorder:
+    """Keeps what a client sends, action by action, as it goes over the wire."""
+
+    def __init__(self) -> None:
+        self.bodies: dict[str, Any] = {}
+
+    def __call__(self, model: Any, params: Any, **_: Any) -> None:
+        body = params["body"]
+        sent = json.loads(body) if isinstance(body, bytes | str) else dict(body)
+        self.bodies.setdefault(model.name, sent)
+
+
+@pytest.mark.golden
+def test_what_makes_and_fills_a_group_stays_as_it_was(url: str) -> None:
+    fleet, recorder = Ec2Rig(url).fleet(), Recorder()
+    for client in (fleet._groups, fleet._ec2):
+        client.meta.events.register("before-call", recorder)
+    fleet.grow(POOL, names(2))
+    fleet.retire(POOL, names(1))
+    fleet.pools()
+    fleet.problems(POOL, NOW)
+    for name in ("CreateTags", "TerminateInstanceInAutoScalingGroup"):
+        sent = recorder.bodies[name]
+        key = "ResourceId.1" if name == "CreateTags" else "InstanceIds.member.1"
+        assert sent[key].startswith("i-")
+        sent[key] = "i-0"
+        if name == "CreateTags":  # whichever thread came first
+            sent["Tag.1.Value"] = names(1)[0]
+    del recorder.bodies["CreateLaunchTemplate"]["ClientToken"]
+    check_golden("aws/ec2_requests", recorder.bodies)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("kind", ["spot", "on_demand"])
+def test_the_template_and_the_group_of_a_pool_stay_as_they_were(kind: str) -> None:
+    pool = POOL._replace(is_preemptible=kind == "spot")
+    machine = Machine(subnets={POOL.zone: "subnet-1"}, security_groups=("sg-1",), image=IMAGE)
+    template = template_of(ec2_orchestrator(), pool, machine)
+    group = group_of(ec2_orchestrator(), pool, template["LaunchTemplateName"], machine)
+    check_golden(f"aws/pool_{kind}", {"group": group, "template": template})
+
+
+@pytest.mark.golden
+def test_the_job_of_an_attempt_stays_as_it_was() -> None:
+    attempt = an_attempt(Shape("m5.xlarge", True))
+    found = job_of(attempt, "baton-o1-m5-xlarge-p", "o1")
+    check_golden("aws/batch_job", {"job": found, "priority": priority_of(attempt)})

@@ -1,0 +1,240 @@
+"""Orchestrators, their zones and pools, and why a pool is as large as it is."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from shared import wiring
+from shared.models.farm import Decision, InstanceStatus, PoolKey, ProblemCode, StockOut
+from tests.services.farm import Farm
+from tests.tools.commands import refused, run, told
+
+ROOT = Path(__file__).parents[2]
+POOL = PoolKey("us-central1-a", "cpu-4-16", True)
+EAST: dict[str, Any] = {
+    "orchestrator_id": "nomad-east",
+    "scheduler": "nomad",
+    "scheduler_address": "http://127.0.0.1:4646",
+    "fleet": "gce",
+    "project": "render",
+    "region": "us-east1",
+    "zones": {"us-east1-b": True, "us-east1-c": False},
+}
+
+
+def described(folder: Path, **changed: Any) -> Path:
+    path = folder / "orchestrator.yaml"
+    path.write_text(yaml.safe_dump(EAST | changed))
+    return path
+
+
+def learn(orchestrator_id: str) -> StockOut:
+    """Have an orchestrator learn of a stock-out."""
+    until = wiring.now() + timedelta(minutes=5)
+    stock_out = StockOut(pool=POOL, until=until, reason=ProblemCode.STOCK_OUT)
+    wiring.orchestrator_store().save_stock_outs(orchestrator_id, [stock_out])
+    return stock_out
+
+
+def decide(farm: Farm, *reasons: str, grow: tuple[str, ...] = ("baton-1",)) -> None:
+    """Have decisions taken for the pool, a minute apart, the last one now."""
+    for ago, reason in reversed(list(enumerate(reversed(reasons)))):
+        wiring.orchestrator_store().save_decisions(
+            farm.account_id,
+            [Decision(pool=POOL, grow=grow, reason=reason, facts={"waiting": 3})],
+            {POOL: {"booting": 2, "idle": 1}},
+            wiring.now() - timedelta(minutes=ago),
+        )
+
+
+def test_an_orchestrator_is_created_once(farm: Farm, tmp_path: Path) -> None:
+    told("orchestrator", "create", described(tmp_path))
+    said = refused("orchestrator", "create", described(tmp_path, zones={"us-east1-d": True}))
+    assert "exists already" in said
+    assert told("orchestrator", "show", "nomad-east")["zones"] == EAST["zones"]
+    listed = told("orchestrator", "list")["orchestrators"]
+    assert [each["orchestrator_id"] for each in listed] == ["nomad-east", farm.account_id]
+
+
+def test_a_zone_goes_off_and_on_and_the_next_tick_is_at_once(farm: Farm, tmp_path: Path) -> None:
+    told("orchestrator", "create", described(tmp_path))
+    (changed,) = told("orchestrator", "off", "nomad-east", "--zone", "us-east1-b", "--yes")[
+        "orchestrators"
+    ]
+    assert changed["zones"] == {"us-east1-b": False, "us-east1-c": False}
+    assert wiring.orchestrator_store().orchestrator("nomad-east").enabled_zones == []
+    told("orchestrator", "on", "nomad-east", "--zone", "us-east1-b", "--zone", "us-east1-c")
+    zones = wiring.orchestrator_store().orchestrator("nomad-east").enabled_zones
+    assert zones == ["us-east1-b", "us-east1-c"]
+    farm.inbox.take("nobody", "scale")
+    ticks = [each for topic, each in farm.inbox.pending if topic == "scale"]
+    assert ticks[-2:] == [{"orchestrator_id": "nomad-east"}] * 2
+
+
+def test_an_orchestrator_goes_off_whole_and_its_zones_stay_as_they_are(
+    farm: Farm, tmp_path: Path
+) -> None:
+    told("orchestrator", "create", described(tmp_path))
+    told("orchestrator", "off", "nomad-east", "--yes")
+    found = told("orchestrator", "show", "nomad-east")
+    assert (found["is_enabled"], found["zones"]) == (False, EAST["zones"])
+    told("orchestrator", "on", "nomad-east")
+    assert told("orchestrator", "show", "nomad-east")["is_enabled"] is True
+
+
+def test_a_region_goes_off_with_all_its_orchestrators(farm: Farm, tmp_path: Path) -> None:
+    told("orchestrator", "create", described(tmp_path))
+    told("orchestrator", "create", described(tmp_path, orchestrator_id="nomad-east-2"))
+    told("orchestrator", "off", "us-east1", "--region", "--yes")
+    enabled = {
+        each["orchestrator_id"]: each["is_enabled"]
+        for each in told("orchestrator", "list")["orchestrators"]
+    }
+    assert enabled == {"nomad-east": False, "nomad-east-2": False, farm.account_id: True}
+    said = refused("orchestrator", "off", "mars-1", "--region", "--yes")
+    assert said == "Error: there is no orchestrator in region mars-1\n"
+
+
+def test_what_was_learnt_of_stock_outs_survives_every_change(farm: Farm, tmp_path: Path) -> None:
+    told("orchestrator", "create", described(tmp_path))
+    learnt = learn("nomad-east")
+    told("orchestrator", "save", described(tmp_path, boot_s=90))
+    told("orchestrator", "edit", "nomad-east", "--set", "max_instances=7")
+    told("orchestrator", "off", "nomad-east", "--yes")
+    stored = wiring.orchestrator_store().orchestrator("nomad-east")
+    assert (stored.boot_s, stored.max_instances, stored.stock_outs) == (90, 7, (learnt,))
+    (shown,) = told("orchestrator", "show", "nomad-east")["stock_outs"]
+    assert (shown["pool"], shown["reason"]) == (POOL.pool_id, "stock_out")
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ("max_instances=many", "max_instances"),
+        ("idle_s=0", "idle_s"),
+        ("boots=1", "boots"),
+        ("zones={}", "zones"),
+        ("instance_types=[cpu-1000]", "instance_types"),
+        ("orchestrator_id=other", "orchestrator_id"),
+        ("zones={", "zones"),
+    ],
+)
+def test_an_edit_that_makes_no_sense_is_refused_by_the_field(
+    farm: Farm, tmp_path: Path, change: str, field: str
+) -> None:
+    told("orchestrator", "create", described(tmp_path))
+    before = told("orchestrator", "show", "nomad-east")
+    assert f"Error: {field}" in refused("orchestrator", "edit", "nomad-east", "--set", change)
+    assert told("orchestrator", "show", "nomad-east") == before
+
+
+def test_switching_off_asks_first(farm: Farm) -> None:
+    assert run("orchestrator", "off", farm.account_id, says="n\n").exit_code == 1
+    assert told("orchestrator", "show", farm.account_id)["is_enabled"] is True
+
+
+def test_pools_are_listed_with_the_last_decision_and_its_reason(farm: Farm) -> None:
+    decide(farm, "too few", "still too few")
+    (listed,) = told("pool", "list")["pools"]
+    assert listed["orchestrator_id"] == farm.account_id
+    assert (listed["size"], listed["booting"], listed["idle"], listed["busy"]) == (3, 2, 1, 0)
+    assert (listed["decision"], listed["reason"]) == ("grow 1", "still too few")
+    assert told("pool", "list", "--orchestrator", farm.account_id)["pools"] == [listed]
+    assert told("pool", "show", POOL.pool_id) == listed
+
+
+def test_a_later_tick_without_a_decision_leaves_the_last_one_in_sight(farm: Farm) -> None:
+    decide(farm, "too few")
+    counts = dict.fromkeys(map(str, InstanceStatus), 0) | {"busy": 5}
+    wiring.orchestrator_store().save_decisions(farm.account_id, [], {POOL: counts}, wiring.now())
+    (listed,) = told("pool", "list")["pools"]
+    assert (listed["size"], listed["busy"], listed["reason"]) == (5, 5, "too few")
+
+
+def test_every_decision_for_a_pool_is_explained_newest_first(farm: Farm) -> None:
+    decide(farm, "first", "second", "third")
+    other = POOL._replace(is_preemptible=False)
+    wiring.orchestrator_store().save_decisions(
+        farm.account_id, [Decision(pool=other, reason="another pool")], {}, wiring.now()
+    )
+    found = told("autoscale", "explain", POOL.pool_id, "--limit", "2")["decisions"]
+    assert [each["reason"] for each in found] == ["third", "second"]
+    assert (found[0]["does"], found[0]["facts"]) == ("grow 1", {"waiting": 3})
+
+
+def test_a_pool_of_two_orchestrators_has_to_be_told_apart(farm: Farm, tmp_path: Path) -> None:
+    told("orchestrator", "create", described(tmp_path))
+    decide(farm, "too few")
+    wiring.orchestrator_store().save_decisions("nomad-east", [], {POOL: {}}, wiring.now())
+    assert "several orchestrators" in refused("autoscale", "explain", POOL.pool_id)
+    words = ("autoscale", "explain", POOL.pool_id, "--orchestrator", "nomad-east")
+    assert told(*words)["decisions"] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("orchestrator", "show", "mars"), "there is no orchestrator mars"),
+        (("orchestrator", "on", "mars"), "there is no orchestrator mars"),
+        (("orchestrator", "edit", "mars", "--set", "boot_s=1"), "there is no orchestrator mars"),
+        (("pool", "list", "--orchestrator", "mars"), "there is no orchestrator mars"),
+        (("pool", "show", POOL.pool_id), f"there is no pool {POOL.pool_id}"),
+        (("pool", "show", "mars"), "pool: must be ZONE:INSTANCE_TYPE:p or ZONE:INSTANCE_TYPE:s"),
+        (("autoscale", "explain", "a:b:x"), "pool: must be ZONE:INSTANCE_TYPE:p or "),
+    ],
+    ids=lambda words: "-".join(words)[:30] if isinstance(words, tuple) else "",
+)
+def test_what_does_not_exist_is_told_in_a_sentence(
+    farm: Farm, words: tuple[str, ...], sentence: str
+) -> None:
+    assert refused(*words).startswith(f"Error: {sentence}")
+
+
+def test_a_zone_that_does_not_exist_is_told_in_a_sentence(farm: Farm) -> None:
+    said = refused("orchestrator", "on", farm.account_id, "--zone", "mars-a")
+    assert said == f"Error: orchestrator {farm.account_id} has no zone mars-a\n"
+
+
+def test_the_catalogue_is_compared_loaded_and_shown(farm: Farm, tmp_path: Path) -> None:
+    told("catalog", "load", ROOT / "catalog")
+    packages = yaml.safe_load((ROOT / "catalog" / "packages.yaml").read_text())
+    types = yaml.safe_load((ROOT / "catalog" / "instance_types.yaml").read_text())
+    gone = types.pop()
+    types[0]["price_micros_per_minute"] += 1
+    (tmp_path / "packages.yaml").write_text(yaml.safe_dump(packages))
+    (tmp_path / "instance_types.yaml").write_text(yaml.safe_dump(types))
+    price = types[0]["price_micros_per_minute"]
+    expected = {
+        "added": [],
+        "removed": [f"instance_types.{gone['name']}"],
+        "changed": [
+            {
+                "entry": f"instance_types.{types[0]['name']}",
+                "field": "price_micros_per_minute",
+                "before": price - 1,
+                "after": price,
+            }
+        ],
+    }
+    assert told("catalog", "diff", tmp_path) == expected
+    assert told("catalog", "diff", ROOT / "catalog")["changed"] == []
+    loaded = told("catalog", "load", tmp_path)
+    assert {name: loaded[name] for name in expected} == expected
+    shown = told("catalog", "show")
+    assert {each["name"] for each in shown["instance_types"]} == {each["name"] for each in types}
+    assert len(shown["packages"]) == len(packages)
+    assert told("catalog", "show", "--instance-type", types[0]["name"])["cores"] >= 1
+    package_id = packages[0]["package_id"]
+    assert told("catalog", "show", "--package", package_id)["package_id"] == package_id
+    assert refused("catalog", "show", "--package", "mars") == "Error: there is no package mars\n"
+
+
+def test_a_folder_that_holds_no_catalogue_is_refused_by_the_file(
+    farm: Farm, tmp_path: Path
+) -> None:
+    assert "instance_types.yaml" in refused("catalog", "diff", tmp_path)
+    (tmp_path / "instance_types.yaml").write_text("[")
+    assert "instance_types.yaml: is no YAML" in refused("catalog", "load", tmp_path)
