@@ -1,13 +1,15 @@
 """Structured logs: one JSON object a line, the same keys everywhere."""
 
-import json
 import logging
+
+import orjson
 
 logger = logging.getLogger("baton")
 logger.setLevel(logging.INFO)
+_LEVELS = logging.getLevelNamesMapping()
 
 
 def log(severity: str, event: str, **fields: object) -> None:
     """Write one JSON line. Never pass a query string, a header or a body."""
-    line = json.dumps({"severity": severity, "event": event, **fields}, default=str)
-    logger.log(logging.getLevelNamesMapping()[severity], line)
+    line = orjson.dumps({"severity": severity, "event": event, **fields}, default=str).decode()
+    logger.log(_LEVELS[severity], line)

@@ -3,8 +3,10 @@
 Both are signed by the same ring of keys and told apart by their audience, so that neither can be used as the other.
 """
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -18,6 +20,7 @@ ALGORITHM = "HS256"
 AGENT_AUDIENCE = "baton-agent"
 ATTEMPT_LIFETIME = timedelta(days=14)
 MIN_SECRET_CHARACTERS = 32
+_REMEMBERED = 4096
 
 # The id of a key says when `with_next_key` made it.
 _DATED = "k%Y%m%dT%H%M%S"
@@ -39,6 +42,8 @@ class Tokens:
                 )
         self._keys = {key_id: secret.encode() for key_id, secret in keys.items()}
         self._signing_id = next(iter(self._keys))
+        # An attempt's token comes again with each of its calls.
+        self._claims = lru_cache(_REMEMBERED)(self._decode)
 
     @classmethod
     def parse(cls, text: str) -> "Tokens":
@@ -129,19 +134,25 @@ class Tokens:
             headers={"kid": self._signing_id},
         )
 
-    def _verify(self, token: str) -> dict[str, Any]:
+    def _verify(self, token: str) -> Mapping[str, Any]:
         try:
-            key_id = jwt.get_unverified_header(token).get("kid", "")
-            claims: dict[str, Any] = jwt.decode(
-                token,
-                self._keys[key_id],
-                algorithms=[ALGORITHM],
-                options={"verify_aud": False, "require": ["exp", "aud"]},
-            )
+            claims = self._claims(token)
         except jwt.ExpiredSignatureError as error:
             raise Unauthenticated("the token has expired") from error
         except (jwt.InvalidTokenError, KeyError) as error:
             raise Unauthenticated("the token is not valid") from error
+        if int(claims["exp"]) <= time.time():  # remembered from when it was still good
+            raise Unauthenticated("the token has expired")
+        return claims
+
+    def _decode(self, token: str) -> Mapping[str, Any]:
+        key_id = jwt.get_unverified_header(token).get("kid", "")
+        claims: Mapping[str, Any] = jwt.decode(
+            token,
+            self._keys[key_id],
+            algorithms=[ALGORITHM],
+            options={"verify_aud": False, "require": ["exp", "aud"]},
+        )
         return claims
 
 

@@ -28,6 +28,7 @@ _TRIES = 8
 _REPOST = timedelta(seconds=30)
 _LOG_LINES_KEPT = timedelta(days=7)
 _FEW_JOBS = 50
+_REMEMBERED_JOBS = 200
 MOST_JOBS = 500
 # So many of the longest lines that an agent sends (4,000 characters, up to four bytes each) fit one document (1 MiB).
 _LINES_TOGETHER = 60
@@ -40,6 +41,17 @@ class FirestoreJobStore:
     def __init__(self, client: firestore.Client) -> None:
         self._client = client
         self._documents = Documents(client)
+        self._read_jobs: dict[str, tuple[Any, Job]] = {}
+
+    def _job(self, path: str, found: Found) -> Job:
+        """Return a job read before while its document is the same: the claims of its tasks ask again and again."""
+        version, job = self._read_jobs.get(path, (None, None))
+        if job is None or version != found.version:
+            job = docs.job_from(found.fields)
+            if len(self._read_jobs) >= _REMEMBERED_JOBS:
+                self._read_jobs.clear()
+            self._read_jobs[path] = (found.version, job)
+        return job
 
     def allocate_job_id(self, account_id: str) -> str:
         """Add one to the account's counter, blindly; the answer carries the new value."""
@@ -204,12 +216,11 @@ class FirestoreJobStore:
         return [docs.task_from(each.fields) for each in found if each]
 
     def task_and_job(self, ref: TaskRef) -> tuple[Task, Job]:
-        task, job = self._documents.get(
-            [docs.task_path(ref.job, ref.task_id), docs.job_path(ref.job)]
-        )
+        paths = [docs.task_path(ref.job, ref.task_id), docs.job_path(ref.job)]
+        task, job = self._documents.get(paths)
         if task is None or job is None:
             raise NotFound(f"task {ref.job_id}/{ref.task_id}")
-        return docs.task_from(task.fields), docs.job_from(job.fields)
+        return docs.task_from(task.fields), self._job(paths[1], job)
 
     def change_task(
         self, ref: TaskRef, decide: Callable[[Task, Job], TaskChange | None]
@@ -219,7 +230,7 @@ class FirestoreJobStore:
             task, job = self._documents.get_together(paths)
             if task is None or job is None:
                 raise NotFound(f"task {ref.job_id}/{ref.task_id}")
-            change = decide(docs.task_from(task.fields), docs.job_from(job.fields))
+            change = decide(docs.task_from(task.fields), self._job(paths[1], job))
             if change is None:
                 return None
             page = _page_update(ref.job, change.task, [change])

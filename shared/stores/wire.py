@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from functools import cached_property
+from typing import Any, Final
 
 import grpc
 import grpc.experimental
@@ -71,11 +72,16 @@ class _Deleted:
 DELETED: Final = _Deleted()
 
 
-class Found(NamedTuple):
-    """A document as it was read; `version` guards a later write."""
+class Found:
+    """A document as it was read, decoded when its fields are asked for; `version` guards a later write."""
 
-    fields: dict[str, Any]
-    version: Any
+    def __init__(self, document: Any) -> None:
+        self._document = document
+        self.version: Any = document.update_time
+
+    @cached_property
+    def fields(self) -> dict[str, Any]:
+        return _decode_map(self._document.fields)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +202,7 @@ class Documents:
         for answer in self._get(request, timeout=CALL_S, metadata=self._metadata):
             if answer.HasField("found"):
                 name = answer.found.name[len(self._root) :]
-                found[name] = Found(_decode_map(answer.found.fields), answer.found.update_time)
+                found[name] = Found(answer.found)
         return [found.get(path) for path in paths]
 
     def commit(self, writes: Iterable[Create | Put | Update]) -> list[list[int]]:
