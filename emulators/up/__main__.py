@@ -87,7 +87,9 @@ def env() -> None:
     with _plainly():
         state, _ = _here()
         variables = Stack(state).env
-    for name in ("CONDUCTOR_URL", "CONDUCTOR_API_URL", "CONDUCTOR_API_KEY"):
+    # the state folder only where it is not the usual one: `baton` finds the usual one by itself
+    elsewhere = ("BATON_STATE_DIR",) if "BATON_STATE_DIR" in os.environ else ()
+    for name in ("CONDUCTOR_URL", "CONDUCTOR_API_URL", "CONDUCTOR_API_KEY", *elsewhere):
         if name in variables:
             click.echo(f"export {name}={shlex.quote(variables[name])}")
     if "CONDUCTOR_API_KEY" not in variables:

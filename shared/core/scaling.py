@@ -23,6 +23,9 @@ LEAVING_TICKS = 3
 # When many are not heard of at once it is more likely the scheduler that does not hear, or that has lost its books:
 # only a tenth is given up per tick.
 SILENT_SHARE = 0.1
+# Where a limit holds work back, the next attempt is at the scheduler within seconds of the last one's end, if the limit
+# is this machine's to wait for at all.
+HELD_IDLE_S = 10
 # No machine is up in the first half of the usual boot.
 SAFE_SHARE = 0.5
 
@@ -167,17 +170,21 @@ def _leave_idle(
     for key, pool in pools.items():
         if key.zone not in zones:
             continue
-        groups = [(pool.unused, "{count} idle, the scheduler does not use them")]
-        if Shape(*key[1:]) not in demands:
-            groups.append((pool.idle, "nothing waits, {count} idle for {idle_s} s"))
+        idle_s = orchestrator.idle_s
+        groups = [(pool.unused, idle_s, "{count} idle, the scheduler does not use them")]
+        demand = demands.get(Shape(*key[1:]))
+        if demand is None:
+            groups.append((pool.idle, idle_s, "nothing waits, {count} idle for {idle_s} s"))
+        elif not demand.waiting:
+            idle_s = max(idle_s, HELD_IDLE_S)
+            groups.append((pool.idle, idle_s, "all is held back, {count} idle for {idle_s} s"))
         left = _spare_of_minimum(orchestrator, key, pool)
-        for idle, reason in groups:
-            due = [each.name for each in idle if _is_due(each, orchestrator, now)][:left]
+        for idle, idle_s, reason in groups:
+            due = [each.name for each in idle if _is_due(each, orchestrator, idle_s, now)][:left]
             left -= len(due)
             if due:
                 orders[key].drain += due
-                said = reason.format(count=len(due), idle_s=orchestrator.idle_s)
-                orders[key].reasons.append(said)
+                orders[key].reasons.append(reason.format(count=len(due), idle_s=idle_s))
 
 
 def _call_off(
@@ -207,10 +214,8 @@ def _spare_of_minimum(orchestrator: Orchestrator, key: PoolKey, pool: Pool) -> i
     return max(pool.staying - least, 0)
 
 
-def _is_due(instance: Instance, orchestrator: Orchestrator, now: datetime) -> bool:
-    if instance.idle_since is None or now - instance.idle_since < timedelta(
-        seconds=orchestrator.idle_s
-    ):
+def _is_due(instance: Instance, orchestrator: Orchestrator, idle_s: int, now: datetime) -> bool:
+    if instance.idle_since is None or now - instance.idle_since < timedelta(seconds=idle_s):
         return False
     paid_left = PAID - (now - instance.created_at) % PAID
     return paid_left <= timedelta(seconds=LEAVING_TICKS * orchestrator.tick_s)

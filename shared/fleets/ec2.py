@@ -235,7 +235,7 @@ class Ec2Fleet:
         if pool in self._ready:
             return
         template = self._ensure_template(pool)
-        wanted = group_of(self._orchestrator, pool, template, self._machine)
+        wanted = group_of(self._orchestrator, pool, template, self._subnet(pool))
         name = wanted["AutoScalingGroupName"]
         try:
             self._groups.create_auto_scaling_group(**wanted)
@@ -249,6 +249,17 @@ class Ec2Fleet:
             )
         self._groups.suspend_processes(AutoScalingGroupName=name, ScalingProcesses=list(SUSPENDED))
         self._ready.add(pool)
+
+    def _subnet(self, pool: PoolKey) -> str:
+        """Return the subnet of the pool's zone that is tagged for this orchestrator, "" when none is."""
+        mine = {
+            "tag:baton-orchestrator": self._orchestrator.orchestrator_id,
+            "availability-zone": pool.zone,
+        }
+        found = self._ec2.describe_subnets(
+            Filters=[{"Name": name, "Values": [value]} for name, value in mine.items()]
+        )
+        return min((subnet["SubnetId"] for subnet in found["Subnets"]), default="")
 
     def _ensure_template(self, pool: PoolKey) -> str:
         """Create the launch template of a pool's instances; returns its name."""

@@ -48,13 +48,11 @@ exec systemctl start baton-node
 class Machine:
     """What every instance is made of. `machine_types` maps our type names to the provider's where they differ.
 
-    Shapes: `image` is an image's id, or where the parameter store holds it; `subnets` maps a zone to its subnet, and
-    where it does not, the default network is taken; no `security_groups` means the network's own.
+    Shapes: `image` is an image's id, or where the parameter store holds it; no `security_groups` means the network's.
     """
 
     image: str = "resolve:ssm:/baton/node-image"
     instance_profile: str = "baton-node"
-    subnets: Mapping[str, str] = field(default_factory=dict)
     security_groups: Sequence[str] = ()
     machine_types: Mapping[str, str] = field(default_factory=dict)
 
@@ -81,11 +79,10 @@ def template_of(orchestrator: Orchestrator, pool: PoolKey, machine: Machine) -> 
     return {"LaunchTemplateName": f"{stem[:115]}/{digest}", "LaunchTemplateData": data}
 
 
-def group_of(orchestrator: Orchestrator, pool: PoolKey, template: str, machine: Machine) -> Wire:
-    """Return the group of a pool, empty: its tags say which pool it is."""
+def group_of(orchestrator: Orchestrator, pool: PoolKey, template: str, subnet: str = "") -> Wire:
+    """Return the group of a pool, empty: its tags say which pool it is. No `subnet` means the zone's default one."""
     name = group_name(orchestrator, pool)
     tags = {**_facts(orchestrator, pool), "baton-zone": pool.zone}
-    subnet = machine.subnets.get(pool.zone)
     where: Wire = {"VPCZoneIdentifier": subnet} if subnet else {"AvailabilityZones": [pool.zone]}
     return {
         "AutoScalingGroupName": name,

@@ -113,8 +113,11 @@ def test_a_limit_is_never_outgrown_by_what_it_holds_back() -> None:
     assert decide(an_orchestrator(), [held(1000)]) == ()
 
 
-def test_an_idle_machine_stays_while_more_work_is_held_back() -> None:
-    assert decide(an_orchestrator(), [held(3)], some(2, S.IDLE)) == ()
+def test_an_idle_machine_waits_some_seconds_for_what_is_held_back() -> None:
+    for idle_s, leaves in ((9, 0), (10, 2)):
+        there = some(2, S.IDLE, idle_since=NOW - timedelta(seconds=idle_s))
+        assert len(drained(decide(an_orchestrator(idle_s=0), [held(3)], there))) == leaves
+        assert len(drained(decide(an_orchestrator(idle_s=0), [], there))) == 2
 
 
 def test_what_is_held_is_what_a_job_has_pending_beside_what_waits_at_the_scheduler() -> None:

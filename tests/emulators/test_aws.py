@@ -85,6 +85,20 @@ def test_a_group_of_ours_does_nothing_by_itself(groups: Any) -> None:
     assert (group["MinSize"], group["DesiredCapacity"]) == (0, 1)
 
 
+def test_machines_start_in_the_subnet_that_is_tagged_for_the_orchestrator(
+    url: str, fleet: Ec2Fleet
+) -> None:
+    ec2 = boto3.client("ec2", region_name=REGION, endpoint_url=url)
+    vpc = ec2.create_vpc(CidrBlock="10.7.0.0/16")["Vpc"]["VpcId"]
+    subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.7.1.0/24", AvailabilityZone=POOL.zone)
+    subnet_id = subnet["Subnet"]["SubnetId"]
+    ec2.create_tags(Resources=[subnet_id], Tags=[{"Key": "baton-orchestrator", "Value": "o1"}])
+    fleet.grow(POOL, names(1))
+    tagged = {"Name": "tag:Name", "Values": names(1)}
+    (reservation,) = ec2.describe_instances(Filters=[tagged])["Reservations"]
+    assert [each["SubnetId"] for each in reservation["Instances"]] == [subnet_id]
+
+
 def test_what_is_retired_is_not_replaced(groups: Any, fleet: Ec2Fleet) -> None:
     fleet.retire(POOL, names(1))
     until(lambda: the_group(groups)["Instances"], holds=lambda found: not found)
@@ -259,9 +273,9 @@ def test_what_makes_and_fills_a_group_stays_as_it_was(url: str) -> None:
 @pytest.mark.parametrize("kind", ["spot", "on_demand"])
 def test_the_template_and_the_group_of_a_pool_stay_as_they_were(kind: str) -> None:
     pool = POOL._replace(is_preemptible=kind == "spot")
-    machine = Machine(subnets={POOL.zone: "subnet-1"}, security_groups=("sg-1",), image=IMAGE)
+    machine = Machine(security_groups=("sg-1",), image=IMAGE)
     template = template_of(ec2_orchestrator(), pool, machine)
-    group = group_of(ec2_orchestrator(), pool, template["LaunchTemplateName"], machine)
+    group = group_of(ec2_orchestrator(), pool, template["LaunchTemplateName"], "subnet-1")
     check_golden(f"aws/pool_{kind}", {"group": group, "template": template})
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from google.cloud.firestore import DELETE_FIELD
 from werkzeug.test import TestResponse
 
 from shared import wiring
@@ -188,6 +189,23 @@ def test_the_schedule_sums_today_and_yesterday_of_every_account(
     for farm in farms:
         assert day(farm, today())["cost_micros"] == 3000
         assert day(farm, yesterday())["cost_micros"] == 1500
+
+
+def test_an_account_whose_books_cannot_be_summed_keeps_no_other_from_its_sums(
+    farm: Farm, new_farm: Callable[[], Farm], caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = sorted((farm, new_farm()), key=lambda each: each.account_id)
+    for each in (first, second):
+        each.run(each.submit())
+    spoilt = f"accounts/{first.account_id}/ledger/00001-000-1"
+    wiring.firestore_client().document(spoilt).update({"hour": DELETE_FIELD})
+    try:
+        with caplog.at_level(logging.ERROR, logger="baton"):
+            assert call(farm, "/rollup").status_code == 200
+        assert first.account_id in caplog.text
+    finally:
+        wiring.firestore_client().document(spoilt).delete()
+    assert day(second, today())["cost_micros"] == 1500
 
 
 def test_an_account_sees_its_own_entries_only(new_farm: Callable[[], Farm]) -> None:

@@ -13,7 +13,7 @@ from shared.models.job import JobRef, JobStatus, SyncState, UploadState
 from shared.models.task import WaitingFor
 from shared.services.attempts import spec_name
 from shared.services.sync import sync
-from shared.services.upload_daemon import MOST_TRIES
+from shared.services.upload_daemon import MOST_TRIES, files_name
 from tests.functions.conftest import Studio, md5_of, object_names, submission
 
 SCENE = "/vol/otter/scene.ma"
@@ -308,6 +308,15 @@ def test_an_upload_that_fell_out_of_the_queue_is_put_back(studio: Studio) -> Non
     assert take(studio) is None
     sync(ref, wiring.ports())
     assert take(studio)["id"] == job_id
+
+
+def test_an_upload_that_nobody_can_send_any_more_keeps_no_other_waiting(studio: Studio) -> None:
+    hopeless, good = submit(studio), submit(studio, job_title="good")
+    wiring.blobs().delete(files_name(job_of(studio, hopeless).ref))
+    assert take(studio)["id"] == good
+    job = job_of(studio, hopeless)
+    assert (job.upload.state, is_queued(studio, hopeless)) == (UploadState.FAILED, False)
+    assert "not in the store" in job.waiting_note
 
 
 # Finish

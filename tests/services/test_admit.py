@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import cycle
 
+from shared import wiring
 from shared.errors import Unreachable
 from shared.models.farm import Node, Placement
 from shared.models.job import Sync, SyncState
@@ -113,6 +116,26 @@ def test_a_job_waits_until_a_zone_for_it_is_switched_on(farm: Farm) -> None:
     farm.save_orchestrator()
     farm.push("admit")
     assert farm.placed(ref) == ["000-1"]
+    assert farm.job(ref).orchestrator_id == farm.account_id
+
+
+def test_a_job_that_is_edited_while_its_home_is_chosen_is_not_sent_where_it_cannot_run(
+    farm: Farm,
+) -> None:
+    farm.limit(0)
+    ref = farm.submit()
+    farm.limit(1)
+    types = cycle([farm.instance_type, "abacus"])
+
+    def now() -> datetime:
+        machine = next(types)
+        farm.ports.jobs.change_job(ref, lambda job: replace(job, instance_type=machine))
+        return wiring.now()
+
+    admit(farm.account_id, replace(farm.ports, now=now))
+    assert (farm.job(ref).orchestrator_id, farm.placed(ref)) == ("", [])
+    farm.ports.jobs.change_job(ref, lambda job: replace(job, instance_type=farm.instance_type))
+    farm.push("admit")
     assert farm.job(ref).orchestrator_id == farm.account_id
 
 
