@@ -53,6 +53,9 @@ BODY_LIMIT_BYTES = 32 * MIB
 # What is read of a refused body before the answer, so that the sender hears the answer and not a broken connection.
 DISCARD_LIMIT_BYTES = 256 * MIB
 
+# All that callers are told of what failed on our side.
+TRY_AGAIN = "a service we depend on does not answer; try again"
+
 STATUS: Mapping[type[BatonError], int] = {
     InvalidRequest: 422,
     Unauthenticated: 401,
@@ -170,7 +173,9 @@ def _error_body(code: str, message: str) -> dict[str, Any]:
 
 def _refuse(request: Request, route: str, status: int, code: str, error: BatonError) -> Response:
     """Answer an error as JSON, and log one line without anything that may be secret."""
-    body = _error_body(code, str(error))
+    # What failed on our side names buckets, documents and addresses: that is for the log only.
+    told = TRY_AGAIN if isinstance(error, Transient) else str(error)
+    body = _error_body(code, told)
     if isinstance(error, InvalidRequest | PartlyRefused):
         body["error"]["fields"] = error.fields
     log(

@@ -57,10 +57,14 @@ class PageDecision:
 
 @dataclass(frozen=True, kw_only=True)
 class Applied:
-    """What a committed change left behind. `open_count` is how many tasks of the page have not ended."""
+    """What a committed change left behind.
+
+    `open_count` is how many tasks of the page have not ended, `success_count` how many have frames nobody has fetched.
+    """
 
     task: Task
     open_count: int
+    success_count: int
 
 
 class LogRun(NamedTuple):

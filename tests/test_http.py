@@ -17,6 +17,7 @@ from shared.errors import (
     AttemptWithdrawn,
     BatonError,
     Conflict,
+    Contended,
     Forbidden,
     InvalidRequest,
     InvalidTransition,
@@ -49,7 +50,8 @@ RAISED: dict[str, BatonError] = {
     "conflict": InvalidTransition("no"),
     "partly": PartlyRefused({"jobids.00002": "has ended"}),
     "often": TooManyRequests("too often", 2.1),
-    "transient": OutOfCapacity("zone-a"),
+    "transient": OutOfCapacity("gce: https://compute.example/zone-a: none left"),
+    "contended": Contended("accounts/otter/jobs/00001"),
 }
 SEEN: list[dict[str, Any]] = []
 
@@ -227,6 +229,26 @@ def test_a_refusal_is_one_line_of_json_in_the_log_without_the_query(
     line = json.loads(record.getMessage())
     assert (line["status"], line["code"], line["route"]) == (404, "NotFound", "/raise/<name>")
     assert "hush" not in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "detail"),
+    [
+        ("transient", "OutOfCapacity", "https://compute.example"),
+        ("contended", "Contended", "accounts/otter"),
+    ],
+)
+def test_what_failed_on_our_side_is_told_in_general_words_and_logged_in_particular(
+    web: FlaskClient, caplog: pytest.LogCaptureFixture, name: str, code: str, detail: str
+) -> None:
+    caplog.set_level(logging.WARNING, "baton")
+    reply = web.get(f"/raise/{name}")
+    assert (reply.status_code, _json(reply)["error"]) == (
+        503,
+        {"code": code, "message": "a service we depend on does not answer; try again"},
+    )
+    (record,) = caplog.records
+    assert detail in json.loads(record.getMessage())["reason"]
 
 
 def test_a_bug_is_logged_with_its_trace_and_told_to_nobody(

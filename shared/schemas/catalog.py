@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from marshmallow import Schema, fields, post_load, validate
+from marshmallow import Schema, ValidationError, fields, post_load, validate
 
 from shared.models.account import InstanceType, Package, Provider, Variable
-from shared.models.farm import Orchestrator
+from shared.models.farm import Orchestrator, PoolKey
 
 _WORD = validate.Regexp(r"[^\s/]{1,100}\Z", error="Must be one word.")
 _VERSION = validate.Regexp(r"[^\s/]{0,40}\Z", error="Must not contain spaces.")
@@ -94,6 +94,13 @@ class PackageSchema(Schema):
         return Package(**said | lists)
 
 
+def _check_pool(name: str) -> None:
+    try:
+        PoolKey.parse(name)
+    except ValueError as error:
+        raise ValidationError("Must be ZONE:INSTANCE_TYPE:p or ZONE:INSTANCE_TYPE:s.") from error
+
+
 class OrchestratorSchema(Schema):
     """One orchestrator."""
 
@@ -114,10 +121,19 @@ class OrchestratorSchema(Schema):
     is_enabled = fields.Boolean()
     instance_types = fields.List(fields.String(validate=_WORD))
     boot_s = fields.Integer(strict=True, validate=_POSITIVE)
-    idle_s = fields.Integer(strict=True, validate=_POSITIVE)
+    idle_s = fields.Integer(strict=True, validate=validate.Range(0))
     max_instances = fields.Integer(strict=True, validate=validate.Range(0))
     max_per_pool = fields.Integer(strict=True, validate=_POSITIVE)
     max_grow_per_tick = fields.Integer(strict=True, validate=_POSITIVE)
+    max_per_type = fields.Dict(
+        keys=fields.String(validate=_WORD),
+        values=fields.Integer(strict=True, validate=validate.Range(0)),
+    )
+    min_sizes = fields.Dict(
+        keys=fields.String(validate=_check_pool),
+        values=fields.Integer(strict=True, validate=validate.Range(0)),
+    )
+    spare_percent = fields.Integer(strict=True, validate=validate.Range(0, 100))
     tick_s = fields.Integer(strict=True, validate=_POSITIVE)
 
     @post_load

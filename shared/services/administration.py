@@ -1,4 +1,4 @@
-"""Administration: accounts, projects, users, API keys, the catalogue. No client calls this."""
+"""Administration: accounts, projects, users, API keys. No client calls this."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from shared.core.catalog import Difference
 from shared.errors import Conflict, InvalidRequest, NotFound
 from shared.models.account import (
     REQUESTS_PER_S,
@@ -18,8 +17,7 @@ from shared.models.account import (
     User,
     Variable,
 )
-from shared.ports import AccountStore, CatalogStore, Identity
-from shared.services import catalog
+from shared.ports import AccountStore, Identity
 from shared.services.sign_in import secret_hash
 
 _ACCOUNT_ID = re.compile(r"[a-z][a-z0-9-]{1,38}[a-z0-9]")
@@ -252,12 +250,3 @@ def known_key(client_id: str, accounts: AccountStore) -> ApiKey:
         return accounts.api_key(client_id)
     except NotFound as error:
         raise NotFound(f"there is no key {client_id}") from error
-
-
-def load_catalog(
-    instance_types: Sequence[Mapping[str, Any]],
-    packages: Sequence[Mapping[str, Any]],
-    store: CatalogStore,
-) -> Difference:
-    """Replace the catalogue, if it is sound. Raises: InvalidRequest naming all that is wrong; Contended."""
-    return catalog.load_catalog(instance_types, packages, store)

@@ -10,7 +10,7 @@ from shared.errors import CloudError, InvalidTransition, NotFound
 from shared.log import log
 from shared.models.job import AttemptRef, Command, Job, JobRef, SyncState, TaskRef, UploadState
 from shared.models.task import Page, Task, TaskStatus
-from shared.ports import PageDecision, Ports, TaskChange
+from shared.ports import Applied, PageDecision, Ports, TaskChange
 from shared.services.ask import ask_to_settle
 from shared.services.ledger import entry_of
 from shared.services.upload_daemon import enqueue
@@ -206,14 +206,14 @@ def _opened(job: Job, what: Command) -> Job:
     return replace(job, fence=FENCES[what], ended_at=None, reviewed_at=None, reviewed_by="")
 
 
-def mark_downloaded(ref: TaskRef, number: int, ports: Ports) -> bool:
-    """Note that the frames of this attempt arrived at the artist's; False when they are not the task's current ones."""
+def mark_downloaded(ref: TaskRef, number: int, ports: Ports) -> Applied | None:
+    """Note that the frames of this attempt arrived at the artist's; None when they are not the task's current ones."""
 
     def decide(task: Task, _: Job) -> TaskChange | None:
         moved = downloaded(task, number)
         return TaskChange(task=moved.task, page=moved.page) if moved else None
 
-    return ports.jobs.change_task(ref, decide) is not None
+    return ports.jobs.change_task(ref, decide)
 
 
 def cancel(job: Job, attempts: Sequence[AttemptRef], ports: Ports) -> None:

@@ -18,8 +18,13 @@ from shared.models.submission import DownloadStatus
 from shared.models.task import TASKS_PER_PAGE, Page, Task, TaskStatus
 from shared.ports import DownloadStore, Ports
 from shared.services.ask import ask_to_settle
-from shared.services.control import mark_downloaded
-from shared.services.downloads import MAX_FILES_A_PAGE, described, fitting, note_empty
+from shared.services.downloads import (
+    MAX_FILES_A_PAGE,
+    described,
+    fitting,
+    note_downloaded,
+    note_empty,
+)
 from shared.services.projects import check_job, visible
 
 MAX_COUNT = 500
@@ -70,7 +75,11 @@ def next_downloads(
 def _add_job(answer: _Answer, job: Job, ports: Ports, store: DownloadStore) -> None:
     if answer.is_full():
         return
-    for page in store.pages(job.ref, _MOST_PAGES):
+    pages = store.pages(job.ref, _MOST_PAGES)
+    if not pages:
+        # Its sums are old, and it has perhaps ended: else nobody would bring them up to date.
+        ask_to_settle(job.ref, ports, is_urgent=False)
+    for page in pages:
         if answer.is_full():
             return
         tasks = _lease(answer, job, page, ports, store)
@@ -135,8 +144,7 @@ def note_status(
     job_id, task_id, number = said.download_id.split("-")
     ref = TaskRef(*check_job(principal, job_id, ports), task_id)
     if said.status == "downloaded":
-        if mark_downloaded(ref, int(number), ports):
-            ask_to_settle(ref.job, ports, is_urgent=True)
+        note_downloaded(ref, int(number), ports)
         return
 
     def change(leases: Mapping[str, DownloadLease]) -> Mapping[str, DownloadLease]:

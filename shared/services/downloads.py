@@ -10,6 +10,7 @@ import orjson
 
 from shared.core.permissions import Action, check
 from shared.errors import InvalidRequest, NotFound, TooLarge
+from shared.log import log
 from shared.models.account import Principal
 from shared.models.job import AttemptRef, Job, TaskRef
 from shared.models.task import TASKS_PER_PAGE, Outcome, Task, TaskStatus
@@ -24,6 +25,8 @@ MAX_TASKS_A_PAGE = 500
 MAX_FILES_A_PAGE = 1000
 MAX_FILES_AT_ONCE = 10_000
 _AT_ONCE = 16
+# While a page is being fetched its job is summed once for so many of its tasks.
+_SUMMED_AFTER = 10
 _CURSOR = re.compile(r"[0-9]{1,9}")
 _HAS_FRAMES = (TaskStatus.SUCCESS, TaskStatus.DOWNLOADED)
 
@@ -101,13 +104,24 @@ def note_empty(job: Job, tasks: Sequence[Task], ports: Ports) -> None:
         if task.status is TaskStatus.SUCCESS and task.attempts and not _output_count(task)
     ]
 
-    def mark(task: Task) -> None:
-        mark_downloaded(TaskRef(*job.ref, task.task_id), task.attempts[-1].number, ports)
+    def note(task: Task) -> None:
+        note_downloaded(TaskRef(*job.ref, task.task_id), task.attempts[-1].number, ports)
 
     if empty:
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            list(pool.map(mark, empty))
-        ask_to_settle(job.ref, ports, is_urgent=True)
+            list(pool.map(note, empty))
+
+
+def note_downloaded(ref: TaskRef, number: int, ports: Ports) -> None:
+    """Note that the frames of this attempt arrived; the job is summed anew after the last of a page, and now and then.
+
+    Not after each: a sum reads all pages of the job. The last must not be passed over, since nobody looks after a job
+    that has ended.
+    """
+    applied = mark_downloaded(ref, number, ports)
+    if applied is not None and applied.success_count % _SUMMED_AFTER == 0:
+        is_last = applied.success_count == 0 and applied.open_count == 0
+        ask_to_settle(ref.job, ports, is_urgent=is_last)
 
 
 def _output_count(task: Task) -> int:
@@ -124,42 +138,75 @@ def _read_cursor(cursor: str) -> int:
 
 
 def _finished(job: Job, wanted: set[int] | None, first: int, ports: Ports) -> Iterator[int]:
-    """Yield the numbers of the tasks with frames, ascending from `first`; reads one page of a hundred at a time."""
+    """Yield the numbers of the tasks with frames, ascending from `first`; reads one page of a hundred at a time.
+
+    From the first page without frames on, it reads only those that have some.
+    """
     pages = range(first // TASKS_PER_PAGE, job.page_count)
-    asked = pages if wanted is None else {each // TASKS_PER_PAGE for each in wanted}
+    asked = set(pages) if wanted is None else {each // TASKS_PER_PAGE for each in wanted}
+    is_walking = True
     for number in pages:
         if number not in asked:
             continue
-        try:
-            page = ports.jobs.page(job.ref, number)
-        except NotFound:
-            continue  # it has not been written yet
-        for index in sorted(int(task_id) for task_id in page.statuses):
-            is_asked = index >= first and (wanted is None or index in wanted)
-            if is_asked and page.statuses[str(index).zfill(3)] in _HAS_FRAMES:
+        indices = _with_frames(job, number, ports)
+        if not indices and is_walking:
+            asked &= _pages_with_frames(job, ports)
+            is_walking = False
+        for index in indices:
+            if index >= first and (wanted is None or index in wanted):
                 yield index
 
 
+def _with_frames(job: Job, number: int, ports: Ports) -> list[int]:
+    """Return the numbers of a page's tasks with frames, ascending."""
+    try:
+        page = ports.jobs.page(job.ref, number)
+    except NotFound:
+        return []  # it has not been written yet
+    return sorted(int(task_id) for task_id, each in page.statuses.items() if each in _HAS_FRAMES)
+
+
+def _pages_with_frames(job: Job, ports: Ports) -> frozenset[int]:
+    pages = ports.jobs.page_summaries(job)
+    return frozenset(
+        page.number for page in pages if any(page.counts.get(each) for each in _HAS_FRAMES)
+    )
+
+
 def described(job: Job, tasks: Sequence[Task], ports: Ports) -> list[dict[str, Any]]:
-    """Return those of the tasks that have files, with their URLs."""
+    """Return those of the tasks that have files, with their URLs.
+
+    One whose list of files is gone from the store is left out: nobody could fetch it, and the others shall be fetched.
+    """
     refs = [
         AttemptRef(*job.ref, task.task_id, task.attempts[-1].number)
         for task in tasks
         if _output_count(task)
     ]
 
-    def listed(ref: AttemptRef) -> list[Mapping[str, Any]]:
-        return list(orjson.loads(ports.blobs.read(manifest_name(ref))))
+    def listed(ref: AttemptRef) -> list[Mapping[str, Any]] | None:
+        try:
+            return list(orjson.loads(ports.blobs.read(manifest_name(ref))))
+        except NotFound:
+            log(
+                "ERROR",
+                "list of files gone",
+                account_id=ref.account_id,
+                job_id=ref.job_id,
+                task_id=ref.task_id,
+                attempt=ref.number,
+            )
+            return None
 
     def url(file: tuple[AttemptRef, Mapping[str, Any]]) -> str:
         ref, each = file
         return ports.blobs.url_to_read(output_name(ref, each["relative_path"]), URL_LIFETIME_S)
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        lists = list(pool.map(listed, refs))
-        files = [(ref, each) for ref, some in zip(refs, lists, strict=True) for each in some]
-        urls = pool.map(url, files)
-        return [_download(job, ref, some, urls) for ref, some in zip(refs, lists, strict=True)]
+        lists = zip(refs, pool.map(listed, refs), strict=True)
+        there = [(ref, some) for ref, some in lists if some is not None]
+        urls = pool.map(url, [(ref, each) for ref, some in there for each in some])
+        return [_download(job, ref, some, urls) for ref, some in there]
 
 
 def _download(

@@ -240,7 +240,8 @@ class FirestoreJobStore:
                 results = self._documents.commit_together(writes)
             except (FailedPrecondition, AlreadyExists):
                 continue
-            return Applied(task=change.task, open_count=results[1][0])
+            open_count, success_count = results[1][:2]
+            return Applied(task=change.task, open_count=open_count, success_count=success_count)
         raise Contended(paths[0])
 
     def change_page(
@@ -367,9 +368,9 @@ def _page_update(
     page: Page | None = None,
     command_seq: int = 0,
 ) -> Update:
-    """Return the one write of a page for these changes; `open_count` is the first number added to."""
+    """Return the one write of a page for these changes; `open_count` and the successes are added to first."""
     fields: dict[tuple[str, ...], Any] = {}
-    add: dict[tuple[str, ...], int] = {("open_count",): 0}
+    add: dict[tuple[str, ...], int] = {("open_count",): 0, ("counts", TaskStatus.SUCCESS): 0}
     for each in changes:
         _count(add, each.page)
         fields[("statuses", each.task.task_id)] = each.task.status

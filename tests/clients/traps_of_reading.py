@@ -8,7 +8,8 @@ import yaml
 
 from shared import wiring
 from shared.errors import InvalidRequest
-from shared.services.administration import load_catalog, revoke_key
+from shared.services.administration import revoke_key
+from shared.services.catalog import load_catalog
 from tests.clients.artist import Artist, md5_of
 from tests.clients.install import ROOT
 from tests.clients.matrix import TRAPS

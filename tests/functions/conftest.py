@@ -21,7 +21,8 @@ from flask.testing import FlaskClient
 from emulators.up.client import stack
 from shared import wiring
 from shared.models.account import Principal, Project, Role, User
-from shared.services.administration import create_account, load_catalog
+from shared.services.administration import create_account
+from shared.services.catalog import load_catalog
 from tests.functions.described import DescribedClient
 
 ROOT = Path(__file__).parents[2]

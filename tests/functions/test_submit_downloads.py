@@ -1,21 +1,38 @@
 """Downloads: the frames of a job, page by page, and what the downloader reports back."""
 
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 import pytest
 import requests
+from google.cloud import firestore
 
 from shared import wiring
 from shared.core.lifecycle import Report
+from shared.models.account import Principal, Role
 from shared.models.job import AttemptRef, JobRef, TaskRef
-from shared.models.task import Outcome, TaskStatus
+from shared.models.task import Outcome, Page, TaskStatus
 from shared.services import downloads
 from shared.services.attempts import Output, claim_attempt, finish_attempt, output_name
 from shared.services.expand import expand
+from shared.stores.jobs import FirestoreJobStore
+from tests.functions import frames
 from tests.functions.conftest import Studio, md5_of, submission
 
 CLAIM = "claim-of-the-test-0001"
+
+
+class CountingStore(FirestoreJobStore):
+    """The store, which also notes the pages that were read whole."""
+
+    def __init__(self, client: firestore.Client) -> None:
+        super().__init__(client)
+        self.pages_read: list[int] = []
+
+    def page(self, ref: JobRef, number: int) -> Page:
+        self.pages_read.append(number)
+        return super().page(ref, number)
 
 
 @pytest.fixture
@@ -123,6 +140,23 @@ def test_only_the_tasks_asked_for_are_told(studio: Studio, job_id: str) -> None:
     assert task_ids(page(studio, job_id, tids=["001", "100", "099", "5000"])) == ["001", "100"]
     assert task_ids(page(studio, job_id, "", tids=["1", "1"])) == ["001"]
     assert task_ids(page(studio, job_id, tids=[])) == []
+
+
+def test_pages_of_tasks_without_frames_are_passed_over(studio: Studio) -> None:
+    job_id = frames.submit(studio, 501)
+    frames.render(studio, job_id, 200, 500)
+    asking = Principal(account_id=studio.account_id, user_id="ines", role=Role.OWNER)
+    store = CountingStore(wiring.firestore_client())
+    found = downloads.downloads_page(
+        asking,
+        job_id,
+        task_ids=None,
+        limit=50,
+        cursor="",
+        ports=replace(wiring.ports(), jobs=store),
+    )
+    assert task_ids(found) == ["200", "500"]
+    assert store.pages_read == [0, 2, 5]
 
 
 def test_job_ids_may_come_without_their_zeros(studio: Studio, job_id: str) -> None:

@@ -114,7 +114,10 @@ def test_what_was_learnt_of_stock_outs_survives_every_change(farm: Farm, tmp_pat
     ("change", "field"),
     [
         ("max_instances=many", "max_instances"),
-        ("idle_s=0", "idle_s"),
+        ("idle_s=-1", "idle_s"),
+        ("spare_percent=101", "spare_percent"),
+        ("max_per_type={cpu-2-8: -1}", "max_per_type"),
+        ("min_sizes={anywhere: 1}", "min_sizes"),
         ("boots=1", "boots"),
         ("zones={}", "zones"),
         ("instance_types=[cpu-1000]", "instance_types"),
@@ -129,6 +132,20 @@ def test_an_edit_that_makes_no_sense_is_refused_by_the_field(
     before = told("orchestrator", "show", "nomad-east")
     assert f"Error: {field}" in refused("orchestrator", "edit", "nomad-east", "--set", change)
     assert told("orchestrator", "show", "nomad-east") == before
+
+
+def test_quotas_minimum_sizes_and_spares_are_kept_as_they_are_said(
+    farm: Farm, tmp_path: Path
+) -> None:
+    told("orchestrator", "create", described(tmp_path))
+    told(
+        *("orchestrator", "edit", "nomad-east", "--set", "idle_s=0", "--set", "spare_percent=0"),
+        *("--set", "max_per_type={cpu-2-8: 40}", "--set", f"min_sizes={{'{POOL.pool_id}': 2}}"),
+    )
+    stored = farm.ports.orchestrators.orchestrator("nomad-east")
+    assert (stored.idle_s, stored.spare_percent) == (0, 0)
+    assert stored.max_per_type == {"cpu-2-8": 40}
+    assert stored.min_sizes == {POOL.pool_id: 2}
 
 
 def test_switching_off_asks_first(farm: Farm) -> None:
