@@ -120,7 +120,7 @@ class Plan:
         port = self.ports.firestore
         return Component(
             name="firestore",
-            # compiled once, lightly: on two cores the optimising compiler takes more than it gives back
+            # without limits it takes a quarter of the machine's memory
             command=("java", "-Xmx1g", "-XX:+UseSerialGC")
             + ("-Duser.language=en", "-cp", str(jar), FIRESTORE_CLASS)
             + ("--host=127.0.0.1", f"--port={port}", f"--rules={rules}"),
@@ -135,7 +135,6 @@ class Plan:
         targets = {name: url(p) for name, p in self.ports.functions(self.functions).items()}
         return Component(
             name="pubsub",
-            # without limits it takes a quarter of the machine's memory
             command=("java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
             + ("-jar", str(jar), "--host=127.0.0.1", f"--port={port}"),
             env=self.process_env({}),
