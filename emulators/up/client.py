@@ -1,13 +1,15 @@
 """Start a stack, reach a running one, and end it. The supervisor is a process of its own; its record says all."""
 
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -202,20 +204,37 @@ def stack(
 
     `only` names the components that are wanted, all of them when empty. Its state folder is removed at the end.
     """
-    state, supervisor = _start_somewhere(base_port, only, boot_s)
+    with ExitStack() as held:
+        state, supervisor = _start_somewhere(base_port, only, boot_s, held)
+        try:
+            yield Stack(state)
+        finally:
+            supervisor.communicate(
+                timeout=STOP_WITHIN_S
+            )  # the end of its input is its order to end
+            stop(state)
+            shutil.rmtree(state.path, ignore_errors=True)
+
+
+def _reserve(base: int, held: ExitStack) -> bool:
+    """Take a block of ports before anybody else does who looks at the same moment, until `held` ends."""
+    mark = (Path(tempfile.gettempdir()) / f"baton-ports-{base}.lock").open("w")
     try:
-        yield Stack(state)
-    finally:
-        supervisor.communicate(timeout=STOP_WITHIN_S)  # the end of its input is its order to end
-        stop(state)
-        shutil.rmtree(state.path, ignore_errors=True)
+        fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        mark.close()
+        return False
+    held.enter_context(mark)
+    return True
 
 
 def _start_somewhere(
-    base_port: int | None, only: Collection[str], boot_s: float
+    base_port: int | None, only: Collection[str], boot_s: float, held: ExitStack
 ) -> tuple[StateDir, "subprocess.Popen[bytes]"]:
-    """Start a tied supervisor on `base_port`, else from BATON_PORT_BASE upwards, else on any free block."""
+    """Start a tied supervisor on `base_port`, else on a free block from BATON_PORT_BASE upwards, else on any."""
     for base in [base_port] if base_port else _candidates():
+        if not base_port and not _reserve(base, held):
+            continue
         root = os.environ.get("BATON_STATE_DIR")
         state = StateDir(Path(root) / str(base) if root else Path(f"/var/tmp/baton-{base}"))
         try:

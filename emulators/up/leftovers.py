@@ -21,8 +21,8 @@ def find(state_path: Path) -> list[psutil.Process]:
         # a process may end while it is looked at, or belong to somebody else
         with suppress(psutil.Error):
             if process.environ().get(MARKER) == str(state_path):
-                for each in (process, *process.children(recursive=True)):
-                    found[each.pid] = each
+                found[process.pid] = process
+                found |= {each.pid: each for each in process.children(recursive=True)}
     return [
         p for p in found.values() if p.pid not in me and processes.start_ticks(p.pid) is not None
     ]

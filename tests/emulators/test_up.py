@@ -108,7 +108,9 @@ def test_orphans_of_a_component_end_with_the_stack() -> None:
         state_path = running.state_path
         env = os.environ | {"BATON_STACK": str(state_path)}
         orphan = subprocess.Popen(["sleep", "1000"], env=env, start_new_session=True)
-        assert orphan.pid in [p.pid for p in leftovers.find(state_path)]
+        wait_until(
+            lambda: orphan.pid in [p.pid for p in leftovers.find(state_path)], "the orphan is seen"
+        )
     assert orphan.wait(DEADLINE_S) == -signal.SIGKILL
 
 
