@@ -515,7 +515,11 @@ class OrchestratorStore(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class SubmittedAttempt:
-    """What a scheduler must start. Units: MiB; `environment` reaches the agent."""
+    """What a scheduler must start. Units: MiB; `environment` reaches the agent.
+
+    Shapes: it runs in `avoided_zones` only where nothing is free elsewhere, and never on one of the
+    `avoided_instances`, where the scheduler can be told so.
+    """
 
     ref: AttemptRef
     shape: Shape
@@ -524,6 +528,8 @@ class SubmittedAttempt:
     memory_mib: int
     priority: int
     environment: Mapping[str, str]
+    avoided_zones: Sequence[str] = ()
+    avoided_instances: Sequence[str] = ()
 
 
 class Scheduler(Protocol):

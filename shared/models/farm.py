@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import NamedTuple
 
+from shared.models.task import Outcome
+
 
 class PoolKey(NamedTuple):
     """The machines of one shape and price class in one zone."""
@@ -189,7 +191,10 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """An attempt as the scheduler sees it; the times are the scheduler's, as far as it knows them."""
+    """An attempt as the scheduler sees it; the times are the scheduler's, as far as it knows them.
+
+    Shapes: `cause` is how it ended, where the scheduler knows what its agent may not have lived to say.
+    """
 
     attempt_id: str
     shape: Shape
@@ -198,6 +203,7 @@ class Placement:
     submitted_at: datetime | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    cause: Outcome | None = None
 
     @property
     def is_live(self) -> bool:
