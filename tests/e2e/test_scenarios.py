@@ -135,6 +135,38 @@ def test_a_lost_instance_costs_an_attempt_and_no_frame(farm: Farm) -> None:
     assert farm.outputs(ref) == expected(3)
 
 
+def test_a_storm_that_takes_half_the_fleet_costs_attempts_and_no_frame(farm: Farm) -> None:
+    ref = farm.submit([frame(n, 4) for n in range(1, 13)], max_instances=8)
+    farm.wait("eight run", lambda: len(farm.running_instances(ref)) == 8)
+    taken = farm.running_instances(ref)[::2]
+    for instance in taken:
+        farm.order_fault(kind="preempt", instance=instance, notice_s=20)
+    farm.wait_for_end(ref, "success", patience_s=150)
+    found = sorted(each or "" for each in outcomes(farm, ref))
+    assert found == ["preempted"] * len(taken) + ["success"] * 12, farm.story(ref)
+    assert farm.outputs(ref) == expected(12)
+
+
+@pytest.mark.parametrize("status", [500, 429])
+def test_a_provider_that_fails_for_ten_ticks_costs_time_and_no_frame(
+    farm: Farm, status: int
+) -> None:
+    ref = farm.submit([frame(n, 3) for n in range(1, 5)], max_instances=2)
+    farm.wait("two run", lambda: len(farm.running_instances(ref)) == 2)
+    failed = farm.stack.log("autoscale").count("not scaled")
+    farm.order_fault(kind="calls", calls=1_000_000, status=status)
+
+    def ten_have_failed() -> bool:
+        wiring.bus().publish("scale", [{"orchestrator_id": farm.job(ref).orchestrator_id}])
+        return farm.stack.log("autoscale").count("not scaled") >= failed + 10
+
+    farm.wait("ten ticks failed", ten_have_failed)
+    farm.clear_faults()
+    farm.wait_for_end(ref, "success")
+    assert outcomes(farm, ref) == [Outcome.SUCCESS] * 4, farm.story(ref)
+    assert farm.outputs(ref) == expected(4)
+
+
 def test_a_zone_without_machines_sends_the_job_to_another(farm: Farm) -> None:
     farm.order_fault(kind="stockout", zone="us-central1-a")
     ref = farm.submit([frame(n, 0.5) for n in range(1, 5)], instance_type="cpu-8-32")
