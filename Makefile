@@ -15,6 +15,8 @@ BLENDER := $(SOFTWARE)/blender-4.5
 # The stamp of each step lies where its work lies: whoever deletes the one deletes the other.
 VENV := .venv/.complete
 NODE := node_modules/.complete
+# A peer of the bench, in an environment of its own.
+RAY := build/ray/.complete
 WEB_NODE := $(if $(wildcard web/package.json),web/node_modules/.complete)
 WEB := $(if $(wildcard web/package.json),web/dist/.complete)
 STACK := build/system build/system-stack $(VENV) $(NODE) $(WEB)
@@ -75,7 +77,7 @@ ifneq ($(WEB),)
 endif
 
 .PHONY: bench
-bench: $(STACK)  ## measure the scorecard and write it down
+bench: $(STACK) $(RAY)  ## measure the scorecard and write it down
 	@$(PYTHON) -m bench $(ARGS)
 
 .PHONY: golden
@@ -84,7 +86,7 @@ golden: $(STACK)  ## write the golden files anew; review reads the difference
 
 .PHONY: lock
 lock: $(VENV) build/uv-path  ## pin the newest packages that requirements*.in and package.json allow (UPGRADE=--upgrade)
-	@for name in requirements requirements-dev demo/requirements-blender $(basename $(wildcard tests/clients/requirements-*.in)); do \
+	@for name in requirements requirements-dev demo/requirements-blender bench/requirements-ray $(basename $(wildcard tests/clients/requirements-*.in)); do \
 		$$(cat build/uv-path) pip compile --quiet --no-header --no-emit-index-url --no-emit-find-links \
 			--python-version 3.11 $(UPGRADE) $$name.in --output-file $$name.txt; done
 	@for folder in . $(if $(WEB),web); do \
@@ -108,6 +110,12 @@ $(VENV): requirements.txt requirements-dev.txt | build/system build/uv-path
 	@$(call say,Python packages)
 	@[ -x $(PYTHON) ] || $$(cat build/uv-path) venv --quiet --python 3.11 --no-python-downloads .venv
 	@$$(cat build/uv-path) pip install --quiet --python $(PYTHON) --requirement requirements-dev.txt
+	@touch $@
+
+$(RAY): bench/requirements-ray.txt | build/uv-path
+	@$(call say,Ray to measure beside us)
+	@[ -x build/ray/bin/python ] || $$(cat build/uv-path) venv --quiet --python 3.11 --no-python-downloads build/ray
+	@$$(cat build/uv-path) pip install --quiet --python build/ray/bin/python --requirement $<
 	@touch $@
 
 $(NODE): package.json package-lock.json | build/system

@@ -1,16 +1,18 @@
 """M6, M7, M10, M11, M12: the autoscaler's policy, without any farm: plan() alone, and in the simulator."""
 
 import gc
+import subprocess
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from pathlib import Path
 from random import Random
 
 from scipy.optimize import linprog
 
 from bench.farm import BenchFarm
-from bench.rows import Row
+from bench.rows import Row, median, number
 from shared.core.census import backlog
 from shared.core.scaling import plan
 from shared.models.farm import (
@@ -28,12 +30,16 @@ from simulator.published import compare
 from simulator.scores import average, scores
 from simulator.traces import benchmark, great_day, long_frames, mixed_day, short_bursts
 
+ROOT = Path(__file__).parent.parent
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 POOLS, INSTANCES, WAITING = 200, 20_000, 10_000
 TIMES = 9
 RUNS, REPEATS = 60, 10
 SEEDS = range(5)
-RAY = "Ray 2.60 schedule(): 33,663 ms for 10,000 tasks (not run here)"
+# Ray takes minutes for more.
+RAY_WAITING = 3_000
+RAY_PYTHON = ROOT / "build" / "ray" / "bin" / "python"
+RAY = "Ray 2.60 schedule(): 33,663 ms for 10,000 tasks, measured elsewhere"
 
 
 def decision_rows(_: BenchFarm) -> list[Row]:
@@ -63,6 +69,32 @@ def decision_rows(_: BenchFarm) -> list[Row]:
             goal="<= 2.4",
             is_met=factor <= 2.4,
         ),
+        *_beside_ray(),
+    ]
+
+
+def _beside_ray() -> list[Row]:
+    """Measure plan() and Ray's scheduler on what waits for an empty farm; nothing where Ray is not installed."""
+    if not RAY_PYTHON.exists():
+        return []
+    told = subprocess.run(
+        [RAY_PYTHON, ROOT / "bench" / "ray_peer.py", str(RAY_WAITING)],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    ray_ms = float(told.stdout.split()[-1])
+    ours = [_timed(POOLS, 0, RAY_WAITING) for _run in range(TIMES)]
+    return [
+        Row(
+            metric="M6",
+            what=f"plan() for {RAY_WAITING:,} waiting attempts and an empty farm",
+            unit="ms",
+            values=ours,
+            peer=f"Ray 2.60 {number(ray_ms)} ms: {ray_ms / median(ours):,.0f} times ours",
+            goal="a thousandth of Ray's",
+            is_met=median(ours) * 1000 <= ray_ms,
+        )
     ]
 
 
