@@ -6,7 +6,6 @@ from pathlib import Path
 from bench.farm import AGENTS, INSTANT_TYPE, BenchFarm, wait
 from bench.rows import Row, median, number
 from demo.figures import documents_used
-from shared.models.job import JobRef
 
 FIRST_RUNS = 7
 FIRST_GOAL_S = 0.25
@@ -88,45 +87,71 @@ def throughput_rows(farm: BenchFarm) -> list[Row]:
 
 
 def kill_rows(farm: BenchFarm) -> list[Row]:
-    """Return M5: how long the call takes, and whether anything starts 100 ms after its answer."""
+    """Return M5: a job whose tasks all wait is killed, and then every agent asks for one; and a job in full swing."""
     farm.limit(UNLIMITED)
-    took_ms, late = [], []
-    for run in range(KILL_RUNS):
-        farm.instant("reset")
-        farm.instant("pause")
-        ref, _, _ = farm.submit(KILL_TASKS, INSTANT_TYPE, salt=3_000_000 + run)
-        farm.wait_for_placed(ref, 500)
-        farm.instant("resume")
-        wait("some tasks running", lambda: len(farm.instant("stats")["claimed_at"]) >= 20)
-        took_s, returned_at = _timed_kill(farm, ref)
-        took_ms.append(took_s * 1000)
-        farm.wait_for_end(ref)
-        claimed = farm.instant("stats")["claimed_at"]
-        late.append(sum(at > returned_at + START_GRACE_S for at in claimed))
+    waiting = [_kill(farm, 3_000_000 + run, is_running=False) for run in range(KILL_RUNS)]
+    running = [_kill(farm, 4_000_000 + run, is_running=True) for run in range(KILL_RUNS)]
+    called_ms, started = (list(each) for each in zip(*waiting, strict=True))
+    loaded_ms, late = (list(each) for each in zip(*running, strict=True))
     return [
         Row(
             metric="M5",
-            what=f"kill of a job of {KILL_TASKS:,}, the call",
+            what=f"kill of a job of {KILL_TASKS:,} that wait, the call",
             unit="ms",
-            values=took_ms,
+            values=called_ms,
             peer="Slurm scancel 7 ms, measured elsewhere on two cores",
             goal=f"<= {KILL_GOAL_MS}",
-            is_met=median(took_ms) <= KILL_GOAL_MS,
+            is_met=median(called_ms) <= KILL_GOAL_MS,
         ),
         Row(
             metric="M5",
-            what="tasks that started later than 100 ms after its answer",
+            what="of these, started once it had answered, though all agents asked at once",
             unit="tasks",
-            values=[float(count) for count in late],
+            values=started,
+            goal="0",
+            is_met=not any(started),
+        ),
+        Row(
+            metric="M5",
+            what=f"the same in full swing, {AGENTS} agents on all processors, the call",
+            unit="ms",
+            values=loaded_ms,
+        ),
+        Row(
+            metric="M5",
+            what="of these, started later than 100 ms after its answer",
+            unit="tasks",
+            values=late,
             goal="0",
             is_met=not any(late),
         ),
     ]
 
 
-def _timed_kill(farm: BenchFarm, ref: JobRef) -> tuple[float, float]:
+def _kill(farm: BenchFarm, salt: int, *, is_running: bool) -> tuple[float, float]:
+    """Kill a job; returns how many milliseconds the call took and how many tasks started after it."""
+    farm.instant("reset")
+    farm.instant("pause")
+    known = farm.instant("stats")["seen_count"]
+    ref, _, _ = farm.submit(KILL_TASKS, INSTANT_TYPE, salt=salt)
+    waiting = 500 if is_running else KILL_TASKS
+    wait(
+        "they wait",
+        lambda: farm.instant("stats")["seen_count"] >= known + waiting,
+        every_s=0.05,
+    )
+    grace_s = 0.0
+    if is_running:
+        grace_s = START_GRACE_S
+        farm.instant("resume")
+        wait("some tasks running", lambda: len(farm.instant("stats")["claimed_at"]) >= 20)
     took_s = farm.kill(ref)
-    return took_s, time.time()
+    answered_at = time.time()
+    if not is_running:
+        farm.instant("resume")
+    farm.wait_for_end(ref)
+    claimed = farm.instant("stats")["claimed_at"]
+    return took_s * 1000, float(sum(at > answered_at + grace_s for at in claimed))
 
 
 def _documents(farm: BenchFarm) -> tuple[int, int]:

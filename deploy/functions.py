@@ -12,6 +12,7 @@ from marshmallow import Schema, ValidationError, fields, post_load, validate, va
 TABLE_PATH = Path(__file__).with_name("functions.yaml")
 CRON = re.compile(r"^(\*|[\d,/*-]+)( (\*|[\d,/*-]+)){4}$")
 NAME = re.compile(r"^[a-z][a-z0-9-]{2,40}$")
+VARIABLE = re.compile(r"^[A-Z][A-Z0-9_]*$")
 
 
 class InvalidTable(Exception):
@@ -53,6 +54,7 @@ class Function:
     concurrency: int
     local_workers: int
     secrets: tuple[str, ...]
+    settings: tuple[str, ...]
     routes: tuple[str, ...]
     topics: tuple[Topic, ...]
     schedules: tuple[Schedule, ...]
@@ -85,9 +87,8 @@ class FunctionSchema(Schema):
     timeout_s = fields.Integer(strict=True, required=True, validate=validate.Range(1, 3600))
     concurrency = fields.Integer(strict=True, required=True, validate=validate.Range(1, 1000))
     local_workers = fields.Integer(strict=True, required=True, validate=validate.Range(1, 16))
-    secrets = fields.List(
-        fields.String(validate=validate.Regexp(r"^[A-Z][A-Z0-9_]*$")), load_default=list
-    )
+    secrets = fields.List(fields.String(validate=validate.Regexp(VARIABLE)), load_default=list)
+    settings = fields.List(fields.String(validate=validate.Regexp(VARIABLE)), load_default=list)
     routes = fields.List(fields.String(validate=validate.Regexp(r"^/")), load_default=list)
     topics = fields.Dict(
         fields.String(validate=validate.Regexp(NAME)),
@@ -112,6 +113,7 @@ class FunctionSchema(Schema):
     def make(self, loaded: dict[str, Any], **_: object) -> dict[str, Any]:
         return loaded | {
             "secrets": tuple(loaded["secrets"]),
+            "settings": tuple(loaded["settings"]),
             "routes": tuple(loaded["routes"]),
             "topics": tuple(Topic(name=n, **topic) for n, topic in loaded["topics"].items()),
             "schedules": tuple(Schedule(name=n, **s) for n, s in loaded["schedules"].items()),

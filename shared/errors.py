@@ -10,7 +10,7 @@ BatonError
 │   │   ├── InvalidTransition
 │   │   ├── StaleAttempt
 │   │   └── PartlyRefused  some of several things cannot follow; `fields` says which and why, the others did
-│   ├── AttemptWithdrawn   the job was killed or held before the attempt started
+│   ├── AttemptWithdrawn   killed, held or edited before the attempt started, or not to run on this instance
 │   ├── TooLarge           the body or a list is longer than allowed
 │   └── TooManyRequests    the caller's rate is over its limit
 └── Transient              try again; 503, a message comes back
@@ -74,7 +74,7 @@ class PartlyRefused(Conflict):
 
 
 class AttemptWithdrawn(Rejected):
-    """The job was killed or held before the attempt started."""
+    """The job was killed, held or edited before the attempt started, or keeps away from the instance that claims it."""
 
 
 class TooLarge(Rejected):

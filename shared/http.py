@@ -17,6 +17,7 @@ from typing import Any
 
 import orjson
 from flask import Request, Response
+from flask import request as present_request
 from marshmallow import Schema
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as NoRoute
@@ -143,7 +144,7 @@ class Routes:
         except BatonError as error:
             return _refuse(request, route, status_of(error), type(error).__name__, error)
         except (NoRoute, RequestRedirect):
-            return _refuse(request, route, 404, "NotFound", NotFound("no such address"))
+            return _refuse_address(request)
         except MethodNotAllowed as error:
             answer = _refuse(request, route, 405, "MethodNotAllowed", Rejected("wrong method"))
             answer.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
@@ -154,6 +155,15 @@ class Routes:
             log("ERROR", "crash", route=route, method=request.method, trace=traceback.format_exc())
             discard_body(request)
             return as_response(_error_body("Internal", "something went wrong on our side"), 500)
+
+
+def refuse_unrouted(_: Exception) -> Response:
+    """Answer a request that the framework hands to no function: its path has a line feed in it, or is /robots.txt."""
+    return _refuse_address(present_request)
+
+
+def _refuse_address(request: Request) -> Response:
+    return _refuse(request, "", 404, "NotFound", NotFound("no such address"))
 
 
 def as_response(reply: Reply, status: int = 200) -> Response:

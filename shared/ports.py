@@ -30,10 +30,10 @@ from shared.models.farm import (
     PoolKey,
     PoolState,
     Shape,
-    StockOut,
+    Took,
 )
 from shared.models.job import AttemptRef, Job, JobRef, TaskRef
-from shared.models.money import LedgerEntry, LedgerSums
+from shared.models.money import Ending, LedgerEntry, LedgerSums
 from shared.models.task import Outcome, Page, PageChange, PageSummary, Task
 from shared.models.upload import QueuedUpload
 
@@ -129,11 +129,16 @@ class JobStore(Protocol):
         ...
 
     def change_task(
-        self, ref: TaskRef, decide: Callable[[Task, Job], TaskChange | None]
+        self,
+        ref: TaskRef,
+        decide: Callable[[Task, Job], TaskChange | None],
+        *,
+        by_task_alone: bool = False,
     ) -> Applied | None:
         """Change one task, its page and the ledger in one commit; None when `decide` returns None.
 
         `decide` sees the job as it was read beside the task; only the task is guarded. It may run several times.
+        `by_task_alone` says that nothing that may change in the job alters the decision: then the job may be older.
         Raises: NotFound; Contended; whatever `decide` raises.
         """
         ...
@@ -198,10 +203,6 @@ class JobStore(Protocol):
         """Return what is stored of an attempt's log from a line on, in order, some thousands of lines at most."""
         ...
 
-    def log_lines(self, attempt: AttemptRef) -> list[str]:
-        """Return the lines stored of an attempt's log, in order."""
-        ...
-
 
 class LedgerPart(NamedTuple):
     """Which entries: those of a UTC day (YYYY-MM-DD) that have all that is not None."""
@@ -221,6 +222,19 @@ class LedgerStore(Protocol):
 
     def values(self, account_id: str, day: date, name: str) -> list[str]:
         """Return the different values that a field, `project` or `hour`, has in the entries of a day, in order."""
+        ...
+
+    def endings(
+        self, ref: JobRef, outcome: Outcome, most: int, day: date | None = None
+    ) -> list[Ending]:
+        """Return where and when a job's attempts ended like this, on one UTC day or ever; so many at most."""
+        ...
+
+    def has_ended_on(self, ref: JobRef, instance: str, outcome: Outcome, since: datetime) -> bool:
+        """Tell whether one of a job's attempts has ended like this on an instance since a moment.
+
+        An instance that ended a hundred attempts of other jobs like this since then is not looked at any further.
+        """
         ...
 
     def days(self, account_id: str, first: date, count: int) -> list[Mapping[str, Any]]:
@@ -293,6 +307,10 @@ class AccountStore(Protocol):
         """Return all, by id."""
         ...
 
+    def create_account(self, account: Account) -> bool:
+        """Store a new account; False, and nothing changes, when it is there already."""
+        ...
+
     def save_account(self, account: Account) -> None: ...
 
     def project(self, account_id: str, name: str) -> Project:
@@ -328,6 +346,13 @@ class AccountStore(Protocol):
         ...
 
     def save_api_key(self, key: ApiKey) -> None: ...
+
+    def change_api_key(self, client_id: str, change: Callable[[ApiKey], ApiKey]) -> None:
+        """Replace a key by `change(key)`, only what differs is written. `change` may run several times.
+
+        Raises: NotFound; Contended.
+        """
+        ...
 
     def touch_api_key(self, client_id: str, now: datetime) -> None:
         """Note when a key was last used."""
@@ -488,7 +513,9 @@ class OrchestratorStore(Protocol):
         """Return the latest decisions for a pool, newest first."""
         ...
 
-    def save_stock_outs(self, orchestrator_id: str, stock_outs: Sequence[StockOut]) -> None: ...
+    def save_learnt(self, orchestrator: Orchestrator) -> None:
+        """Write its breakers and strikes, and nothing else of it."""
+        ...
 
     def begin_tick(self, orchestrator_id: str, now: datetime) -> Tick | None:
         """Take the tick's lease; None when another tick runs, which will then see to it that one more comes."""
@@ -508,8 +535,9 @@ class OrchestratorStore(Protocol):
         decisions: Sequence[Decision],
         pools: Mapping[PoolKey, Mapping[str, int]],
         now: datetime,
+        took: Took | None = None,
     ) -> None:
-        """Store what the pools are like now, and each decision with its facts and reason."""
+        """Store what the pools are like now, and each decision with its facts, its reason and how long it took."""
         ...
 
 
@@ -657,6 +685,13 @@ class Blobs(Protocol):
         """Return how many bytes all objects have whose names begin like this; takes one call for a thousand of them."""
         ...
 
+    def names(self, prefix: str) -> Iterator[str]:
+        """Yield the names that begin like this, in order of their UTF-8 bytes; takes a call for a thousand of them.
+
+        Raises: CloudError, also half way.
+        """
+        ...
+
 
 class Bus(Protocol):
     """Messages to our own functions; at least once, in any order."""
@@ -701,7 +736,7 @@ class Ports:
     """All that the services of dispatch need, made once by `wiring`.
 
     `schedulers` gives an orchestrator's scheduler, `attempt_token` the token that an agent will carry, `agent_url`
-    where agents call.
+    where agents call, `store_region` where `blobs` are, "" when that is not said.
     """
 
     jobs: JobStore
@@ -716,3 +751,4 @@ class Ports:
     attempt_token: Callable[[AttemptRef, Shape], str]
     agent_url: str
     now: Callable[[], datetime]
+    store_region: str = ""

@@ -14,6 +14,7 @@ from google.cloud import firestore
 from shared.buses.pubsub import PubSubBus, PubSubDeadLetters
 from shared.errors import InvalidRequest
 from shared.http import Reply
+from shared.models.account import Gpus
 from shared.models.farm import Orchestrator
 from shared.orchestrators.nomad import NomadScheduler
 from shared.ports import Blobs, Bus, DeadLetters, Fleet, Identity, Ports, Scheduler
@@ -162,6 +163,15 @@ def dead_letters() -> DeadLetters:
     return PubSubDeadLetters.connect(project=setting("GOOGLE_CLOUD_PROJECT"))
 
 
+def _machine_types() -> tuple[dict[str, str], dict[str, Gpus]]:
+    """Return the provider's name of every instance type, and the GPUs of those that have any."""
+    known = catalog_store().known_instance_types()
+    return (
+        {each.name: each.machine_type for each in known},
+        {each.name: each.gpus for each in known if each.gpus is not None},
+    )
+
+
 _schedulers: dict[tuple[object, ...], Scheduler] = {}
 
 
@@ -187,12 +197,18 @@ def _batch(orchestrator: Orchestrator) -> Scheduler:
     """Return the scheduler of an orchestrator on AWS Batch; its address is empty where the API is Amazon's own."""
     from shared.orchestrators.batch import BatchScheduler
 
-    key = (f"{orchestrator.orchestrator_id}:{orchestrator.region}", orchestrator.scheduler_address)
+    _, gpus = _machine_types()
+    key = (
+        f"{orchestrator.orchestrator_id}:{orchestrator.region}",
+        orchestrator.scheduler_address,
+        frozenset(gpus.items()),
+    )
     if key not in _schedulers:
         _schedulers[key] = BatchScheduler(
             orchestrator.region,
             orchestrator_id=orchestrator.orchestrator_id,
             endpoint=orchestrator.scheduler_address,
+            gpus=gpus,
         )
     return _schedulers[key]
 
@@ -202,9 +218,10 @@ def _kubernetes(orchestrator: Orchestrator) -> Scheduler:
     from shared.orchestrators.kubernetes import KubernetesScheduler
     from shared.orchestrators.kubernetes_bodies import Site
 
-    types = {each.name: each.machine_type for each in catalog_store().known_instance_types()}
+    types, gpus = _machine_types()
     address = orchestrator.scheduler_address
-    key = (orchestrator.orchestrator_id, address, frozenset(types.items()))
+    catalog = frozenset(types.items()), frozenset(gpus.items())
+    key = (orchestrator.orchestrator_id, address, catalog)
     if key not in _schedulers:
         site = Site(
             orchestrator_id=orchestrator.orchestrator_id,
@@ -212,6 +229,7 @@ def _kubernetes(orchestrator: Orchestrator) -> Scheduler:
             namespace=os.environ.get("KUBERNETES_NAMESPACE", "baton"),
             image=setting("BATON_AGENT_IMAGE"),
             machine_types=types,
+            gpus=gpus,
         )
         _schedulers[key] = KubernetesScheduler(
             site,
@@ -221,7 +239,7 @@ def _kubernetes(orchestrator: Orchestrator) -> Scheduler:
     return _schedulers[key]
 
 
-_fleets: dict[tuple[str, str, str, frozenset[tuple[str, str]]], Fleet] = {}
+_fleets: dict[tuple[object, ...], Fleet] = {}
 
 
 def fleet(orchestrator: Orchestrator) -> Fleet:
@@ -240,16 +258,17 @@ def fleet(orchestrator: Orchestrator) -> Fleet:
     from shared.fleets.gce import GceFleet
     from shared.fleets.gce_resources import Machine
 
-    types = {each.name: each.machine_type for each in catalog_store().known_instance_types()}
+    types, gpus = _machine_types()
     key = (
         orchestrator.orchestrator_id,
         orchestrator.project,
         orchestrator.scheduler_address,
         frozenset(types.items()),
+        frozenset(gpus.items()),
     )
     if key not in _fleets:
         endpoint = os.environ.get("BATON_COMPUTE_ENDPOINT", "")
-        machine = Machine(machine_types=types)
+        machine = Machine(machine_types=types, gpus=gpus)
         _fleets[key] = GceFleet(orchestrator, endpoint=endpoint, machine=machine)
     return _fleets[key]
 
@@ -259,7 +278,7 @@ def _ec2(orchestrator: Orchestrator) -> Fleet:
     from shared.fleets.ec2 import Ec2Fleet
     from shared.fleets.ec2_resources import Machine
 
-    types = {each.name: each.machine_type for each in catalog_store().known_instance_types()}
+    types, _ = _machine_types()  # a type of EC2's comes with its GPUs
     key = (
         f"{orchestrator.orchestrator_id}:{orchestrator.max_per_pool}",
         orchestrator.region,
@@ -287,6 +306,7 @@ def ports() -> Ports:
         attempt_token=lambda ref, shape: tokens().issue_attempt(ref, now(), shape.name),
         agent_url=setting("BATON_AGENT_URL"),
         now=now,
+        store_region=os.environ.get("BATON_BUCKET_REGION", ""),
     )
 
 

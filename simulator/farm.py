@@ -2,19 +2,20 @@
 
 import random
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
 
-from shared.core import census
 from shared.core.admission import turns
+from shared.core.breaker import learnt
 from shared.core.durations import prior
 from shared.core.placement import choose
 from shared.models.farm import (
     Decision,
     FleetProblem,
+    Instance,
     InstanceStatus,
     PoolKey,
     ProblemCode,
@@ -324,27 +325,29 @@ class _Simulation:
         site.ticked_at_s = self.now_s
         self.outcome.tick_count += 1
         index = self.sites.index(site)
-        decisions = self.policies[index].decide(
-            observe(
-                site,
-                index,
-                jobs={
-                    job: self.expected_s(job)
-                    for each in self.active.values()
-                    for job in each.values()
-                },
-                now_s=self.now_s,
-                new_name=lambda: f"i-{next(self.numbers)}",
-            )
+        seen = observe(
+            site,
+            index,
+            jobs={
+                job: self.expected_s(job) for each in self.active.values() for job in each.values()
+            },
+            now_s=self.now_s,
+            new_name=lambda: f"i-{next(self.numbers)}",
         )
+        self.learn(site, [], seen.instances)
+        decisions = self.policies[index].decide(replace(seen, orchestrator=site.orchestrator))
         if self.now_s < site.resizing_until_s:
             decisions = [replace(each, grow=()) for each in decisions]
         problems = [problem for each in decisions for problem in self.act(site, each)]
-        if problems:
-            paused = census.stock_outs(site.orchestrator, problems, moment(self.now_s))
-            site.orchestrator = replace(site.orchestrator, stock_outs=paused)
+        self.learn(site, problems, seen.instances)
         if problems or any(each.drain for each in decisions):
             self.ask_to_scale(site)
+
+    def learn(
+        self, site: Site, problems: Sequence[FleetProblem], instances: Sequence[Instance]
+    ) -> None:
+        """Note which pools fail, and which work again."""
+        site.orchestrator = learnt(site.orchestrator, problems, instances, moment(self.now_s))
 
     def expected_s(self, job: SimulatedJob) -> float | None:
         """Return what the core believes that an attempt of the job takes."""

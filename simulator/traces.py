@@ -45,9 +45,6 @@ def a_site(id_: str, cloud: Cloud, **settings: Any) -> tuple[Orchestrator, Cloud
         region=id_,
         zones={f"{id_}-{zone}": True for zone in ZONES},
         boot_s=cloud.usual_boot_s,
-        idle_s=0,
-        max_instances=1000,
-        max_grow_per_tick=1000,
     )
     return replace(known, **settings), replace(cloud, prices=cloud.prices or PRICES)
 

@@ -3,8 +3,8 @@
 INTRODUCTION = """# The simulator's report
 
 Written by `python -m simulator report`; do not edit. A virtual clock, seeded chance, and the product's own
-functions: admission (`turns`), placement (`choose`), what was learnt of durations (`expected`), stock-outs
-(`stock_outs`) and scaling (`plan`). A cloud creates 9.6 machines a second; each boots for (42 s + a log-normal
+functions: admission (`turns`), placement (`choose`), what was learnt of durations (`expected`), breakers
+(`learnt`) and scaling (`plan`). A cloud creates 9.6 machines a second; each boots for (42 s + a log-normal
 of median 21 s) x the weather of the run; its first attempt starts 8 s after it was placed. A machine is paid by
 the started minute, from its creation to its deletion.
 

@@ -4,8 +4,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from shared.models.account import Account
-from shared.models.job import Job
+from shared.models.job import AttemptRef, Job
 from shared.models.task import Attempt, Page, PageSummary, Task, TaskStatus
+from shared.ports import JobStore
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 
@@ -95,3 +96,12 @@ def an_account(**named: Any) -> Account:
     """Return a studio that may run ten instances."""
     given: dict[str, Any] = {"account_id": "acme", "name": "Acme", "max_instances": 10}
     return Account(**given | named)
+
+
+def lines_of(jobs: JobStore, attempt: AttemptRef) -> list[str]:
+    """Return the lines that are stored of a log without a gap, however many answers they come in."""
+    lines: list[str] = []
+    while runs := jobs.log_runs(attempt, len(lines)):
+        for run in runs:
+            lines += run.lines[len(lines) - run.first :]
+    return lines

@@ -132,7 +132,7 @@ def test_only_the_wiring_reads_the_environment() -> None:
 
 
 def test_a_function_starts_without_the_libraries_that_few_requests_need() -> None:
-    slow = ("google.cloud.compute", "boto3", "firebase_admin")
+    slow = ("google.cloud.compute", "boto3", "firebase_admin", "kubernetes")
     code = f"import sys, main; print([name for name in sys.modules if name.startswith({slow})])"
     ran = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

@@ -4,8 +4,10 @@ import base64
 import io
 import json
 import logging
+from pathlib import Path
 from typing import Any
 
+import functions_framework
 import pytest
 from flask import Flask, Request, Response, request
 from flask.testing import FlaskClient
@@ -41,6 +43,7 @@ from shared.http import (
     status_of,
 )
 
+ROOT = Path(__file__).parents[1]
 TOKEN = "push-token"
 RAISED: dict[str, BatonError] = {
     "invalid": InvalidRequest({"project": "unknown: x"}),
@@ -324,3 +327,15 @@ def test_only_the_scheduler_may_call_a_schedule(web: FlaskClient) -> None:
     assert web.post("/tick").status_code == 403
     assert web.post("/tick", headers={"X-Baton-Token": "no"}).status_code == 403
     assert web.post("/tick", headers={"X-Baton-Token": TOKEN}).status_code == 200
+
+
+@pytest.mark.parametrize("function", ["autoscale", "billing", "dispatch", "submit"])
+@pytest.mark.parametrize("path", ["/a%0Ab", "/healthz%0A", "/robots.txt"])
+def test_an_address_that_never_reaches_our_routes_is_answered_like_any_other(
+    function: str, path: str
+) -> None:
+    create_app: Any = functions_framework.create_app
+    app: Flask = create_app(function, str(ROOT / "main.py"))
+    answer = app.test_client().get(path)
+    assert answer.status_code == 404
+    assert answer.json == {"error": {"code": "NotFound", "message": "no such address"}}

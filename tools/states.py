@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from shared.core.lifecycle import COMMANDS, ENDS, FENCES, LOST_RETRIES, UNCLAIMED_ATTEMPTS
 from shared.core.orders import JOB_COMMANDS, Phase
+from shared.core.recovery import MOST_MEMORY
 from shared.models.job import Command, JobStatus
 from shared.models.task import Outcome, TaskStatus, WaitingFor
 
@@ -13,7 +14,7 @@ MEANINGS = {
     TaskStatus.RUNNING: "an agent has claimed its attempt",
     TaskStatus.SUCCESS: "its frames are in the store",
     TaskStatus.DOWNLOADED: "its frames arrived at the artist's",
-    TaskStatus.FAILED: "its command failed, or it was lost too often",
+    TaskStatus.FAILED: "its command failed, or it ran out of memory or was lost once too often",
     TaskStatus.PREEMPTED: "preempted more often than the job retries",
     TaskStatus.KILLED: "ended by a command",
 }
@@ -51,6 +52,8 @@ def page() -> str:
     """Return the whole page."""
     retried = {
         Outcome.PREEMPTED: "as often as the job's `autoretry_policy` says: a new attempt",
+        Outcome.OUT_OF_MEMORY: "as often as the job's `autoretry_policy` says, "
+        "on the next larger instance type if there is one: a new attempt",
         Outcome.LOST: f"{LOST_RETRIES} times, whatever the job says: a new attempt",
     }
     ends = [[f"`{o}`", retried.get(o, "no"), ENDS[o]] for o in Outcome]
@@ -81,8 +84,14 @@ those the task fails.
 
 {table(["outcome", "tried again", "otherwise the task is"], ends)}
 
-While the job is killed nothing is tried again, and what does not succeed is killed. While it is held, what is tried
-again holds.
+Each cause is counted by itself, for scouts as for other tasks; what was withdrawn before any claim counts for none of
+them. While the job is killed nothing is tried again, and what does not succeed is killed. While it is held, what is
+tried again holds.
+
+A task that was preempted or lost avoids the zone where that happened last, as long as another has room; once as many of
+its preemptible attempts were lost as the job's `standard_after` says, it runs on standard machines. One that ran out of
+memory goes to the next larger instance type of its orchestrator, at most as many steps as it may be tried again and at
+most {MOST_MEMORY} times the memory of the job's own.
 
 ### What people may order
 
@@ -99,9 +108,9 @@ another priority.
 
 `retry_sync` makes inputs ready once more where that failed, as `retry` and `retry_all` do; where they are ready it is
 refused. `reviewed` notes who looked first at what came of the job; a retry forgets it. `edit` changes priority,
-instance type, price class and `max_instances`: what runs goes on as it is, a lower `max_instances` stops nothing, and
-an attempt that was placed for the machine of before can no longer be claimed. `retry_sync`, `reviewed` and `edit` are
-for whole jobs only.
+instance type, price class, `max_instances` and what is done about preemption and want of memory: what runs goes on as
+it is, a lower `max_instances` stops nothing, and an attempt that was placed for the machine of before can no longer be
+claimed. `retry_sync`, `reviewed` and `edit` are for whole jobs only.
 
 ### What a command on a whole job means for claims, at once
 

@@ -1,8 +1,9 @@
 """The jobs of AWS Batch, on queues and definitions that moto keeps: moto's own jobs need Docker, or end at once.
 
 What Batch does by itself, starting hosts for a queue, is ordered here, and so is what happens on a host:
-`POST /hosts/join {"name", "queue"}`, `leave {"name"}` (its machine is gone), `start {"name"}` (its containers run),
-`end {"name", "exit_code", "reason"}`, and `work {"name"}`, which answers with the environments of what it shall run.
+`POST /hosts/join {"name", "queue", "gpus": 0}`, `leave {"name"}` (its machine is gone), `start {"name"}` (its
+containers run), `end {"name", "exit_code", "reason"}`, and `work {"name"}`, which answers with the environments of what
+it shall run.
 Source: https://docs.aws.amazon.com/batch/latest/APIReference/, read 2026-11.
 """
 
@@ -64,7 +65,7 @@ class Jobs:
     def reset(self) -> None:
         """Forget all jobs and hosts."""
         self._jobs: dict[str, Job] = {}
-        self._hosts: dict[str, str] = {}
+        self._hosts: dict[str, tuple[str, int]] = {}  # its queue, and how many GPUs it has
 
     def answer(self, region: str, method: str, path: str, body: Wire) -> Answer | None:
         """Answer a call about jobs; None for those about queues and definitions. Raises: Refused."""
@@ -81,7 +82,7 @@ class Jobs:
         name = said["name"]
         mine = [job for job in self._jobs.values() if job.host == name and not job.is_over]
         if order == "join":
-            self._hosts[name] = said["queue"]
+            self._hosts[name] = (said["queue"], int(said.get("gpus", 0)))
         elif order == "leave":
             del self._hosts[name]
             for job in mine:
@@ -178,8 +179,12 @@ class Jobs:
     def _place(self) -> None:
         """Give each free host the first job of its queue; a share's priorities count before age."""
         busy = {job.host for job in self._jobs.values() if not job.is_over}
-        for host, queue in self._hosts.items():
-            waiting = [j for j in self._jobs.values() if (j.queue, j.status) == (queue, "RUNNABLE")]
+        for host, (queue, gpus) in self._hosts.items():
+            waiting = [
+                job
+                for job in self._jobs.values()
+                if (job.queue, job.status) == (queue, "RUNNABLE") and _gpus(job) <= gpus
+            ]
             if host not in busy and waiting:
                 rank = min(waiting, key=lambda j: (-_priority(j), j.created_at))
                 rank.status, rank.host = "STARTING", host
@@ -187,6 +192,11 @@ class Jobs:
 
 def _priority(job: Job) -> int:
     return int(job.asked.get("schedulingPriorityOverride", 0))
+
+
+def _gpus(job: Job) -> int:
+    needs = job.asked.get("containerOverrides", {}).get("resourceRequirements", ())
+    return sum(int(each["value"]) for each in needs if each["type"] == "GPU")
 
 
 def _passes(job: Job, name: str, values: list[str]) -> bool:

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 from emulators.compute.errors import ApiError, already_exists, invalid
 from emulators.compute.lifecycle import Lifecycle
-from emulators.compute.machine_types import machine_type
+from emulators.compute.machine_types import gpus_of, machine_type
 from emulators.compute.state import Document, State, new_number
-from emulators.compute.wire import link
+from emulators.compute.wire import link, scheduling
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 _MOST_PER_REQUEST = 1000
@@ -32,6 +32,10 @@ def new_template(project: str, body: Document) -> Document:
     if machine_type(type_name) is None:
         field = "resource.properties.machineType"
         raise invalid(field, type_name, "The machine type is not known.")
+    maintenance = scheduling(properties.get("scheduling") or {})["onHostMaintenance"]
+    if gpus_of(properties) and maintenance == "MIGRATE":
+        said = "Instances with guest accelerators do not support live migration."
+        raise ApiError(400, "badRequest", said)
     return {
         "project": project,
         "name": check_name(body.get("name"), "resource.name"),

@@ -10,7 +10,7 @@ import uuid
 from dataclasses import dataclass
 
 from emulators.compute.faults import Faults
-from emulators.compute.machine_types import machine_type
+from emulators.compute.machine_types import gpus_of, machine_type
 from emulators.compute.machines import Machines
 from emulators.compute.state import Document, State, new_number
 from emulators.compute.wire import is_spot
@@ -248,7 +248,8 @@ class Lifecycle:
             "preemptible": is_spot(properties.get("scheduling") or {}),
             "preempted": instance["preempted"], "maintenance_event": instance["maintenance_event"],
             "cores": facts.cores, "memory_mib": facts.memory_mib, "cpu_mhz": facts.cpu_mhz,
-            "max_allocs": self._max_allocs, "node_id": str(uuid.uuid5(uuid.NAMESPACE_OID, instance["id"])),
+            "gpus": gpus_of(properties), "max_allocs": self._max_allocs,
+            "node_id": str(uuid.uuid5(uuid.NAMESPACE_OID, instance["id"])),
             **self._joins, "boot_at": instance["boot_at"], "directory": str(directory),
             "cache": str(self._machines.cache(instance["zone"])),
             "lock": str(self._machines.lock), "orphan_s": self._pace.orphan_s,

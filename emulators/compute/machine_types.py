@@ -4,7 +4,9 @@ Source: https://cloud.google.com/compute/docs/machine-resource, read 2026-11.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 _GIB_PER_CORE: dict[str, dict[str, float]] = {
     "n1": {"standard": 3.75, "highmem": 6.5, "highcpu": 0.9},
@@ -31,6 +33,7 @@ _SHARED_CORE: dict[str, tuple[int, float]] = {
     "g1-small": (1, 1.7),
 }
 _A2_GIB_PER_GPU, _A2_CORES_PER_GPU = 85, 12
+_G2_GPUS = {24: 2, 48: 4, 96: 8}
 #: What the kernel keeps for itself: MemTotal of a machine is less than its type says.
 _USABLE_MEMORY = 0.97
 _MHZ_PER_CORE = 2000
@@ -42,6 +45,7 @@ class MachineType:
 
     cores: int
     memory_mib: int
+    gpus: int = 0
 
     @property
     def cpu_mhz(self) -> int:
@@ -55,7 +59,22 @@ def machine_type(name: str) -> MachineType | None:
     if found is None:
         return None
     cores, gib = found
-    return MachineType(cores, int(gib * 1024 * _USABLE_MEMORY))
+    return MachineType(cores, int(gib * 1024 * _USABLE_MEMORY), _gpus(name, cores))
+
+
+def gpus_of(properties: Mapping[str, Any]) -> int:
+    """Return how many GPUs an instance has: those of its type, which must be known, and those attached."""
+    found = machine_type(properties["machineType"])
+    assert found is not None, "templates name known machine types only"
+    attached = properties.get("guestAccelerators") or ()
+    return found.gpus + sum(int(each.get("acceleratorCount", 0)) for each in attached)
+
+
+def _gpus(name: str, cores: int) -> int:
+    """Return how many GPUs come with a type; those of N1 machines are attached."""
+    if name.startswith("a2-"):
+        return cores // _A2_CORES_PER_GPU
+    return _G2_GPUS.get(cores, 1) if name.startswith("g2-") else 0
 
 
 def _nominal(name: str) -> tuple[int, float] | None:

@@ -103,7 +103,7 @@ def instance(found: Document) -> Document:
         "labels": properties.get("labels") or {},
         "labelFingerprint": "42WmSpB8rSM=",
         "metadata": {"kind": "compute#metadata", "fingerprint": "x", "items": _items(found)},
-        "scheduling": _scheduling(properties.get("scheduling") or {}),
+        "scheduling": scheduling(properties.get("scheduling") or {}),
         "networkInterfaces": [{"name": "nic0", "networkIP": "127.0.0.1"}],
         "selfLink": instance_link(found),
     }
@@ -123,7 +123,8 @@ def is_spot(scheduling: Document) -> bool:
     return bool(scheduling.get("preemptible")) or scheduling.get("provisioningModel") == "SPOT"
 
 
-def _scheduling(given: Document) -> Document:
+def scheduling(given: Document) -> Document:
+    """Return what an instance's scheduling is where only some of it was given."""
     spot = is_spot(given)
     return {
         "automaticRestart": not spot,

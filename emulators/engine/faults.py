@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from emulators.engine.http import Reply, Request
+from emulators.engine.http import App, Reply, Request, json_reply, text_reply
 
 
 @dataclass
@@ -26,6 +26,24 @@ class CallFaults:
     def __init__(self, render: Callable[[int, str], Reply]) -> None:
         self._faults: list[CallFault] = []
         self._render = render
+
+    def route(self, app: App) -> None:
+        """Add `POST`, `GET` and `DELETE /faults` to `app`."""
+
+        def order(request: Request) -> Reply:
+            try:
+                self.order(request.json_object())
+            except ValueError as exc:
+                return text_reply(str(exc), 400)
+            return json_reply({})
+
+        def clear(_: Request) -> Reply:
+            self.clear()
+            return json_reply({})
+
+        app.route("POST", "/faults", order)
+        app.route("GET", "/faults", lambda _: json_reply(self.listed()))
+        app.route("DELETE", "/faults", clear)
 
     def order(self, order: dict[str, object]) -> None:
         """Add `{"calls", "status", "reason", "delay_s", "path", "method"}`. Raises: ValueError."""

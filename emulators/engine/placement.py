@@ -21,6 +21,7 @@ class Quantity:
     cores: int = 0
     memory_mib: int = 0
     slots: int = 1
+    gpus: int = 0
 
     def __add__(self, other: "Quantity") -> "Quantity":
         return Quantity(
@@ -28,6 +29,7 @@ class Quantity:
             self.cores + other.cores,
             self.memory_mib + other.memory_mib,
             self.slots + other.slots,
+            self.gpus + other.gpus,
         )
 
     def __sub__(self, other: "Quantity") -> "Quantity":
@@ -36,6 +38,7 @@ class Quantity:
             self.cores - other.cores,
             self.memory_mib - other.memory_mib,
             self.slots - other.slots,
+            self.gpus - other.gpus,
         )
 
     def lacking(self, wanted: "Quantity") -> str | None:
@@ -48,20 +51,28 @@ class Quantity:
             return "cores"
         if wanted.memory_mib > self.memory_mib:
             return "memory"
+        if wanted.gpus > self.gpus:
+            return "gpus"
         return None
 
 
 #: Why a node can never take a demand, None when it can.
 Verdict = Callable[[Mapping[str, str]], str | None]
+#: How gladly a demand takes a node.
+Score = Callable[[Mapping[str, str]], float]
 
 
 @dataclass(frozen=True)
 class Demand:
-    """What a piece of work asks for. `key` names the rule which `verdict` applies to node facts."""
+    """What a piece of work asks for. `key` names the rules which `verdict` and `score` apply to node facts.
+
+    Of the nodes that fit, one with the highest score is taken; without `score` all are alike.
+    """
 
     key: str
     quantity: Quantity
     verdict: Verdict = field(compare=False)
+    score: Score | None = field(default=None, compare=False)
 
 
 @dataclass
@@ -138,8 +149,11 @@ class Placement:
             self._changed(node_id)
 
     def find(self, demand: Demand) -> str | None:
-        """Return a node that can take `demand` now: the one that has been free longest."""
-        return next(iter(self._class(demand).ready), None)
+        """Return a node that can take `demand` now: of those it likes best, the one that has been free longest."""
+        ready, score = self._class(demand).ready, demand.score
+        if score is None:
+            return next(iter(ready), None)
+        return max(ready, key=lambda node_id: score(self._seats[node_id].facts), default=None)
 
     def wait(self, work_id: str, demand: Demand, priority: int, order: int) -> None:
         """Queue a piece of work: high priority first, then low order."""

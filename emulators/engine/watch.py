@@ -22,9 +22,10 @@ class Topics:
             if not waiter.done():
                 waiter.set_result(None)
 
-    def topics(self) -> set[str]:
-        """Return every topic that has changed or is waited on."""
-        return self._versions.keys() | self._waiters.keys()
+    def touch_all(self, version: int) -> None:
+        """Record a change of every topic that has changed before or is waited on."""
+        for topic in self._versions.keys() | self._waiters.keys():
+            self.touch(topic, version)
 
     def forget(self, topic: str) -> None:
         """Drop the topic's version; who waits on it is woken."""

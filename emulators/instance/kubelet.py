@@ -15,6 +15,7 @@ from emulators.engine.client import Client, Unreachable
 from emulators.instance.environment import image_variables
 from emulators.instance.node import image_programs
 from emulators.instance.pod import Pod
+from emulators.kubernetes.scheduling import GPU
 
 _HEARTBEAT_S = 1.0
 _WATCH_S = 20
@@ -37,6 +38,10 @@ def node_of(machine: dict[str, Any]) -> dict[str, Any]:
     if machine["preemptible"]:
         labels[_SPOT] = "true"
         taints.append({"key": _SPOT, "value": "true", "effect": "NoSchedule"})
+    gpus = {}
+    if machine["gpus"]:
+        gpus[GPU] = str(machine["gpus"])
+        taints.append({"key": GPU, "value": "present", "effect": "NoSchedule"})
     cores, memory_mib = machine["cores"], machine["memory_mib"]
     return {
         "metadata": {"name": machine["name"], "labels": labels},
@@ -45,23 +50,25 @@ def node_of(machine: dict[str, Any]) -> dict[str, Any]:
             "providerID": f"gce://{machine['project']}/{machine['zone']}/{machine['name']}",
         },
         "status": {
-            "capacity": {"cpu": str(cores), "memory": f"{memory_mib}Mi", "pods": "110"},
+            "capacity": {"cpu": str(cores), "memory": f"{memory_mib}Mi", "pods": "110", **gpus},
             "allocatable": {
                 "cpu": f"{cores * 1000 - _SYSTEM_MILLI_CORES}m",
                 "memory": f"{int(memory_mib * (1 - _SYSTEM_MEMORY_SHARE))}Mi",
                 "pods": "110",
+                **gpus,
             },
-            "conditions": [_ready()],
+            "conditions": [_ready(is_going=False)],
         },
     }
 
 
-def _ready() -> dict[str, str]:
+def _ready(*, is_going: bool) -> dict[str, str]:
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    said = "node is shutting down" if is_going else "kubelet is posting ready status"
     return {
-        "type": "Ready", "status": "True", "reason": "KubeletReady",
-        "message": "kubelet is posting ready status", "lastHeartbeatTime": now,
-        "lastTransitionTime": now,
+        "type": "Ready", "status": "False" if is_going else "True",
+        "reason": "KubeletNotReady" if is_going else "KubeletReady", "message": said,
+        "lastHeartbeatTime": now, "lastTransitionTime": now,
     }  # fmt: skip
 
 
@@ -95,6 +102,13 @@ class Kubelet:
         self._tasks: set[asyncio.Task[None]] = set()
         self._to_report: dict[str, Pod] = {}
         self._report_wanted = asyncio.Event()
+        self._is_going = False
+
+    def shut_down(self) -> None:
+        """End all pods, because the machine has its notice; no new ones come."""
+        self._is_going = True
+        for pod in self._pods.values():
+            pod.shut_down()
 
     async def run(self) -> None:
         """Join, then work until cancelled."""
@@ -120,7 +134,7 @@ class Kubelet:
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(_HEARTBEAT_S)
-            body = {"status": {"conditions": [_ready()]}}
+            body = {"status": {"conditions": [_ready(is_going=self._is_going)]}}
             try:
                 status, _, _ = await self._beats.call(
                     "PATCH", f"/api/v1/nodes/{self._name}/status", body, timeout_s=5
@@ -158,7 +172,7 @@ class Kubelet:
             if pod.uid not in wanted:
                 pod.stop()
         for uid in wanted.keys() - self._started:
-            if wanted[uid]["status"]["phase"] == "Pending":
+            if wanted[uid]["status"]["phase"] == "Pending" and not self._is_going:
                 self._start(wanted[uid])
 
     def _start(self, item: dict[str, Any]) -> None:
@@ -237,7 +251,7 @@ class Kubelet:
             status, _, _ = await self._reports.call(
                 "PATCH", f"{pod.path}/status", {"status": pod.status()}
             )
-            if status == 200 and pod.is_over and pod.stopping.is_set():
+            if status == 200 and pod.is_over and pod.is_withdrawn:
                 path = f"{pod.path}?gracePeriodSeconds=0"
                 status, _, _ = await self._reports.call("DELETE", path)
         except Unreachable:

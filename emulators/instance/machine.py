@@ -27,17 +27,27 @@ def run(machine_dir: Path) -> None:
 async def _run(machine_dir: Path) -> None:
     machine = _described(machine_dir)
     metadata = MetadataServer(machine)
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGHUP, lambda: metadata.update(_described(machine_dir)))
+    loop, notice = asyncio.get_running_loop(), asyncio.Event()
+
+    def look() -> None:
+        described = _described(machine_dir)
+        metadata.update(described)
+        if described["preempted"]:
+            notice.set()
+
+    loop.add_signal_handler(signal.SIGHUP, look)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
-    metadata.update(_described(machine_dir))  # it may have changed before the handler was there
+    look()  # it may have changed before the handler was there
     broken: asyncio.Future[None] = loop.create_future()
     loop.set_exception_handler(lambda _, context: _break(broken, context))
     port = await Server(metadata.app).start(0)
     status = {"metadata_port": port, "machine_pid": os.getpid(), "booted_at": None}
     write_json(machine_dir / "status.json", status)
-    work = [_boot(machine_dir, machine, port), _outlive(Path(machine["lock"]), machine["orphan_s"])]
-    tasks = [asyncio.ensure_future(part) for part in work]
+    outlives = _outlive(Path(machine["lock"]), machine["orphan_s"])
+    tasks = [
+        asyncio.ensure_future(part)
+        for part in (_boot(machine_dir, machine, port, notice), outlives)
+    ]
     await asyncio.wait([broken, *tasks], return_when=asyncio.FIRST_COMPLETED)
     for ended in (broken, *tasks):
         if ended.done():
@@ -57,7 +67,9 @@ def _described(machine_dir: Path) -> dict[str, Any]:
     return machine
 
 
-async def _boot(machine_dir: Path, machine: dict[str, Any], port: int) -> None:
+async def _boot(
+    machine_dir: Path, machine: dict[str, Any], port: int, notice: asyncio.Event
+) -> None:
     """Join the scheduler when the boot is over, and work; a dead boot never ends."""
     if machine["boot_at"] is None:
         await asyncio.Event().wait()
@@ -66,10 +78,19 @@ async def _boot(machine_dir: Path, machine: dict[str, Any], port: int) -> None:
         status = {"metadata_port": port, "machine_pid": os.getpid(), "booted_at": time.time()}
         write_json(machine_dir / "status.json", status)
 
-    joined_as = Kubelet if "kubernetes" in machine else Node
-    node = joined_as(machine, metadata_host=f"127.0.0.1:{port}", on_joined=joined)
+    host = f"127.0.0.1:{port}"
     await asyncio.sleep(max(machine["boot_at"] - time.time(), 0))
-    await node.run()
+    if "kubernetes" in machine:
+        kubelet = Kubelet(machine, metadata_host=host, on_joined=joined)
+        await asyncio.gather(kubelet.run(), _end(kubelet, notice))
+    else:
+        await Node(machine, metadata_host=host, on_joined=joined).run()
+
+
+async def _end(kubelet: Kubelet, notice: asyncio.Event) -> None:
+    """Have a kubelet shut down when the machine gets its notice, as the system's own service does."""
+    await notice.wait()
+    kubelet.shut_down()
 
 
 async def _outlive(lock: Path, orphan_s: float) -> None:

@@ -1,6 +1,7 @@
 """One pod on this machine: its container's command as a family of processes, and its status as kubelets write it.
 
-Source: https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/, read 2026-11.
+Sources, read 2026-11: https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/,
+https://kubernetes.io/docs/concepts/cluster-administration/node-shutdown/.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from emulators.kubernetes.scheduling import mebibytes
 
 _GRACE_S = 30
 _EXIT_NO_COMMAND = 128
+_SHUTDOWN = "Pod was terminated in response to imminent node shutdown."
 
 
 def _timestamp() -> str:
@@ -49,6 +51,8 @@ class Pod:
         self._on_change = on_change
         self._executor: int | None = None
         self.stopping = asyncio.Event()
+        self.is_withdrawn = False
+        self._is_shut_down = False
 
     @property
     def is_over(self) -> bool:
@@ -66,10 +70,27 @@ class Pod:
             "name": self._container["name"], "image": self._container["image"], "restartCount": 0,
             "ready": is_running, "state": self._state,
         }  # fmt: skip
-        return {"phase": self.phase, "conditions": [ready], "containerStatuses": [container]}
+        said = {"phase": self.phase, "conditions": [ready], "containerStatuses": [container]}
+        if not self._is_shut_down or self.phase != "Failed":
+            return said
+        disruption = {
+            "type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet",
+            "message": _SHUTDOWN, "lastTransitionTime": _timestamp(),
+        }  # fmt: skip
+        told = {"reason": "Terminated", "message": _SHUTDOWN}
+        return {**said, **told, "conditions": [ready, disruption]}
 
     def stop(self) -> None:
-        """Interrupt it, and kill it after its grace; quiet when it is stopping already."""
+        """Interrupt it because nobody wants it any more, and kill it after its grace; repeats are quiet."""
+        self.is_withdrawn = True
+        self._interrupt()
+
+    def shut_down(self) -> None:
+        """Interrupt it because its machine goes; it has failed then, unless it was over before."""
+        self._is_shut_down = not self.is_over
+        self._interrupt()
+
+    def _interrupt(self) -> None:
         if not self.stopping.is_set():
             self.stopping.set()
             if self._executor is not None:
@@ -96,7 +117,7 @@ class Pod:
         end = executor.ending(command)
         reason = "OOMKilled" if end.is_oom else "Error" if end.exit_code else "Completed"
         ended = {"exitCode": end.exit_code, "reason": reason, "startedAt": started_at}
-        phase = "Failed" if end.exit_code else "Succeeded"
+        phase = "Failed" if end.exit_code or self._is_shut_down else "Succeeded"
         self._become(phase, {"terminated": {**ended, "finishedAt": _timestamp()}})
 
     def never_ran(self, message: str) -> None:

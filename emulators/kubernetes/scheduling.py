@@ -1,4 +1,4 @@
-"""The scheduler: binds pods to nodes by affinity, taints, resources and priority.
+"""The scheduler: binds pods to nodes by affinity, taints, resources and priority; of several nodes to the preferred.
 
 Source: https://kubernetes.io/docs/concepts/scheduling-eviction/, read 2026-11.
 """
@@ -7,14 +7,19 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from emulators.engine.placement import Demand, Placement, Quantity, Shortage
+from emulators.engine.placement import Demand, Placement, Quantity, Score, Shortage
 from emulators.kubernetes.selectors import holds
 from emulators.kubernetes.state import State, Wire, condition, key_of, set_condition
 
-_TAINTS = " taints"  # no label has such a name
+_TAINTS, _NAME = " taints", " name"  # no label has such a name
+GPU = "nvidia.com/gpu"
 _UNMATCHED = "node(s) didn't match Pod's node affinity/selector"
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
-_LACKING = {"cpu": "Insufficient cpu", "memory": "Insufficient memory"}
+_LACKING = {
+    "cpu": "Insufficient cpu",
+    "memory": "Insufficient memory",
+    "gpus": f"Insufficient {GPU}",
+}
 
 
 def milli_cores(text: str | int) -> int:
@@ -34,11 +39,13 @@ def quantity_of_pod(pod: Wire) -> Quantity:
     """Return what a pod asks for."""
     total = Quantity(slots=1)
     for container in pod["spec"]["containers"]:
-        requests = (container.get("resources") or {}).get("requests") or {}
+        resources = container.get("resources") or {}
+        requests = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
         total += Quantity(
             cpu_mhz=milli_cores(requests.get("cpu", 0)),
             memory_mib=mebibytes(requests.get("memory", 0)),
             slots=0,
+            gpus=int(requests.get(GPU, 0)),
         )
     return total
 
@@ -87,6 +94,7 @@ class Scheduler:
             cpu_mhz=milli_cores(given.get("cpu", 0)),
             memory_mib=mebibytes(given.get("memory", 0)),
             slots=int(given.get("pods", 110)),
+            gpus=int(given.get(GPU, 0)),
         )
         for pod in self._state.all("pods"):
             if node_of(pod) == name and not is_over(pod):
@@ -94,7 +102,8 @@ class Scheduler:
         is_open = not node["spec"].get("unschedulable") and status == "True"
         labels = node["metadata"].get("labels") or {}
         taints = json.dumps(node["spec"].get("taints") or [])
-        self._placement.set_node(name, {**labels, _TAINTS: taints}, free, is_open)
+        facts = {**labels, _TAINTS: taints, _NAME: name}
+        self._placement.set_node(name, facts, free, is_open)
         self._use(name)
 
     def unseat(self, node_name: str) -> None:
@@ -138,10 +147,10 @@ class Scheduler:
 def _demand(pod: Wire) -> Demand:
     spec = pod["spec"]
     wanted = [[*(spec.get("nodeSelector") or {}).items()]]
-    affinity = ((spec.get("affinity") or {}).get("nodeAffinity") or {}).get(
-        "requiredDuringSchedulingIgnoredDuringExecution"
-    ) or {}
-    terms: list[Wire] = affinity.get("nodeSelectorTerms") or []
+    affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
+    terms: list[Wire] = required.get("nodeSelectorTerms") or []
+    preferred = affinity.get("preferredDuringSchedulingIgnoredDuringExecution") or []
     tolerations: list[Wire] = spec.get("tolerations") or []
 
     def verdict(facts: Mapping[str, str]) -> str | None:
@@ -154,14 +163,31 @@ def _demand(pod: Wire) -> Demand:
                 return f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value', '')}}}"
         return None
 
-    return Demand(json.dumps([wanted, terms, tolerations]), quantity_of_pod(pod), verdict)
+    key = json.dumps([wanted, terms, tolerations, preferred])
+    return Demand(key, quantity_of_pod(pod), verdict, _score_of(preferred))
+
+
+def _score_of(preferred: list[Wire]) -> Score | None:
+    """Return what preferences make of a node: the sum of the weights of those that hold."""
+    if not preferred:
+        return None
+
+    def score(facts: Mapping[str, str]) -> float:
+        held = (each for each in preferred if _term_holds(each["preference"], facts))
+        return float(sum(each["weight"] for each in held))
+
+    return score
 
 
 def _term_holds(term: Wire, facts: Mapping[str, str]) -> bool:
+    """Return whether all of a term holds; an empty one never does."""
     expressions: list[Wire] = term.get("matchExpressions") or []
-    return bool(expressions) and all(
-        holds(facts, each["key"], each["operator"], each.get("values") or [])
-        for each in expressions
+    fields: list[Wire] = term.get("matchFields") or []
+    named = {"metadata.name": facts[_NAME]}
+    return bool(expressions or fields) and all(
+        holds(known, each["key"], each["operator"], each.get("values") or [])
+        for known, wanted in ((facts, expressions), (named, fields))
+        for each in wanted
     )
 
 

@@ -51,9 +51,7 @@ class KubernetesServer:
         for path in _OPEN_PATHS:
             self.app.route("GET", path, lambda _: text_reply("ok"))
         self.app.route("POST", "/reset", self._reset)
-        self.app.route("POST", "/faults", self._order_fault)
-        self.app.route("GET", "/faults", lambda _: json_reply(self._faults.listed()))
-        self.app.route("DELETE", "/faults", self._clear_faults)
+        self._faults.route(self.app)
         for method in ("GET", "POST", "PATCH", "DELETE"):
             self.app.route(method, "/api:rest", self._answer)
 
@@ -230,17 +228,6 @@ class KubernetesServer:
         self._scheduler.recover()
         self._nodes.recover()
         self.ensure_namespaces(self._namespaces)
-        return json_reply({})
-
-    def _order_fault(self, request: Request) -> Reply:
-        try:
-            self._faults.order(request.json_object())
-        except ValueError as exc:
-            return text_reply(str(exc), 400)
-        return json_reply({})
-
-    def _clear_faults(self, _: Request) -> Reply:
-        self._faults.clear()
         return json_reply({})
 
 

@@ -189,6 +189,5 @@ class State:
         self.records.clear()
         self.records.put("meta", "version", {"version": version})
         self.records.flush()
-        for topic in list(self.topics.topics()):
-            self.topics.touch(topic, version)
+        self.topics.touch_all(version)
         self._load()

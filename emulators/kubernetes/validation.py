@@ -6,7 +6,7 @@ Source: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/j
 import re
 
 from emulators.kubernetes.errors import KubernetesError, invalid
-from emulators.kubernetes.scheduling import mebibytes, milli_cores
+from emulators.kubernetes.scheduling import GPU, mebibytes, milli_cores
 from emulators.kubernetes.state import Kind, Wire
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -14,6 +14,7 @@ _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 _LABEL_KEY = re.compile(r"([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _MUTABLE = ("suspend", "parallelism", "activeDeadlineSeconds", "ttlSecondsAfterFinished")
 _MOST_RULES = 20
+_MOST_WEIGHT = 100
 
 
 def check(kind: Kind, resource: Wire) -> None:
@@ -69,6 +70,7 @@ def _check_job(kind: Kind, name: str, spec: Wire) -> None:
         raise refuse("spec.template.spec.containers", "several are not offered by this stand-in")
     for container in pod["containers"]:
         _check_container(kind, name, container)
+    _check_affinity(kind, name, (pod.get("affinity") or {}).get("nodeAffinity") or {})
     policy = spec.get("podFailurePolicy")
     if policy is None:
         return
@@ -85,6 +87,39 @@ def _check_job(kind: Kind, name: str, spec: Wire) -> None:
             raise refuse("spec.podFailurePolicy.rules", "one of the requirements is required")
 
 
+def _check_affinity(kind: Kind, name: str, affinity: Wire) -> None:
+    field = "spec.template.spec.affinity.nodeAffinity"
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
+    if required is not None and not required.get("nodeSelectorTerms"):
+        raise invalid(kind.name, name, f"{field}.nodeSelectorTerms", "Required value")
+    preferred = affinity.get("preferredDuringSchedulingIgnoredDuringExecution") or []
+    for each in preferred:
+        if not 1 <= each.get("weight", 0) <= _MOST_WEIGHT:
+            message = f"must be in the range 1-{_MOST_WEIGHT}"
+            raise invalid(kind.name, name, f"{field}.weight", message)
+    terms = [
+        *((required or {}).get("nodeSelectorTerms") or ()),
+        *(p["preference"] for p in preferred),
+    ]
+    for term in terms:
+        for each in term.get("matchExpressions") or ():
+            _check_values(kind, name, f"{field}.matchExpressions", each)
+        for each in term.get("matchFields") or ():
+            if each["key"] != "metadata.name" or each["operator"] not in ("In", "NotIn"):
+                raise invalid(kind.name, name, f"{field}.matchFields", "not a valid field selector")
+            if len(each.get("values") or ()) != 1:
+                message = "must be only one value when `operator` is 'In' or 'NotIn'"
+                raise invalid(kind.name, name, f"{field}.matchFields", message)
+
+
+def _check_values(kind: Kind, name: str, field: str, expression: Wire) -> None:
+    operator, values = expression["operator"], expression.get("values") or []
+    if operator not in ("In", "NotIn", "Exists", "DoesNotExist"):
+        raise invalid(kind.name, name, field, f"{operator!r} is not offered by this stand-in")
+    if (operator in ("In", "NotIn")) is not bool(values):
+        raise invalid(kind.name, name, field, "values go with `In` and `NotIn`, and only with them")
+
+
 def _check_container(kind: Kind, name: str, container: Wire) -> None:
     field = "spec.template.spec.containers"
     if not container.get("name") or not container.get("image"):
@@ -96,3 +131,7 @@ def _check_container(kind: Kind, name: str, container: Wire) -> None:
         if asked is not None and what in limits and amount(asked) > amount(limits[what]):
             message = f"must be less than or equal to {what} limit"
             raise invalid(kind.name, name, f"{field}.resources.requests", message)
+    gpus = limits.get(GPU), (resources.get("requests") or {}).get(GPU, limits.get(GPU))
+    if gpus[0] != gpus[1]:
+        message = f"must be equal to {GPU} limit"
+        raise invalid(kind.name, name, f"{field}.resources.requests", message)

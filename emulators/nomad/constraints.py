@@ -1,6 +1,7 @@
-"""Which nodes a job accepts: datacenters and constraints, as predicates over a node's facts.
+"""Which nodes a job accepts, and which of them it likes: datacenters, constraints and affinities over a node's facts.
 
-Source: https://developer.hashicorp.com/nomad/docs/job-specification/constraint, read 2026-11.
+Sources, read 2026-11: https://developer.hashicorp.com/nomad/docs/job-specification/constraint,
+https://developer.hashicorp.com/nomad/docs/job-specification/affinity.
 """
 
 import fnmatch
@@ -9,10 +10,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from emulators.engine.placement import Demand, Quantity, Verdict
+from emulators.engine.placement import Demand, Quantity, Score, Verdict
 from emulators.nomad.errors import refused
 
 _TARGET = re.compile(r"\$\{([^}]+)\}")
+_MOST_WEIGHT = 100
 
 
 def facts_of(node: Mapping[str, Any]) -> dict[str, str]:
@@ -73,6 +75,22 @@ def check(constraint: Mapping[str, Any]) -> None:
     operand = constraint.get("Operand") or "="
     if operand not in _OPERANDS and operand not in ("is_set", "is_not_set"):
         raise refused(f"Unknown constraint type {operand!r}")
+    _check_pattern(constraint, operand)
+
+
+def check_affinity(affinity: Mapping[str, Any]) -> None:
+    """Raises: NomadError when the affinity is not one that Nomad takes, or that this stand-in decides."""
+    operand, weight = affinity.get("Operand") or "=", affinity.get("Weight", 50)
+    if operand not in _OPERANDS:
+        raise refused(f"Unknown affinity operator {operand!r}")
+    if not isinstance(weight, int) or abs(weight) > _MOST_WEIGHT:
+        raise refused("Affinity weight must be within the range [-100,100]")
+    if weight == 0:
+        raise refused("Affinity weight cannot be zero")
+    _check_pattern(affinity, operand)
+
+
+def _check_pattern(constraint: Mapping[str, Any], operand: str) -> None:
     if operand == "regexp":
         try:
             re.compile(constraint.get("RTarget") or "")
@@ -95,6 +113,27 @@ def _constraints(job: Mapping[str, Any], group: Mapping[str, Any]) -> list[Mappi
     return found
 
 
+def _affinities(job: Mapping[str, Any], group: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    owners = (job, group, *group["Tasks"])
+    return [each for owner in owners for each in owner.get("Affinities") or ()]
+
+
+def _score_of(affinities: Sequence[Mapping[str, Any]]) -> Score | None:
+    """Return what affinities make of a node, between -1 and 1: the weights of those that hold, in all the weights.
+
+    Nomad adds to this how well the allocation fills the node; among nodes of one kind it says the same of each.
+    """
+    if not affinities:
+        return None
+    weights = [int(each.get("Weight", 50)) for each in affinities]
+
+    def score(facts: Mapping[str, str]) -> float:
+        held = zip(affinities, weights, strict=True)
+        return sum(weight for each, weight in held if _holds(each, facts)) / sum(map(abs, weights))
+
+    return score
+
+
 def _quantity(group: Mapping[str, Any]) -> Quantity:
     total = Quantity(slots=1)
     for task in group["Tasks"]:
@@ -112,7 +151,7 @@ def _quantity(group: Mapping[str, Any]) -> Quantity:
 def demand_of(job: Mapping[str, Any], group: Mapping[str, Any]) -> Demand:
     """Return what one allocation of `group` asks of a node."""
     datacenters: Sequence[str] = job["Datacenters"]
-    constraints = _constraints(job, group)
+    constraints, affinities = _constraints(job, group), _affinities(job, group)
 
     def verdict(facts: Mapping[str, str]) -> str | None:
         if not any(fnmatch.fnmatchcase(facts["node.datacenter"], dc) for dc in datacenters):
@@ -122,6 +161,7 @@ def demand_of(job: Mapping[str, Any], group: Mapping[str, Any]) -> Demand:
                 return _describe(constraint)
         return None
 
-    key = json.dumps([sorted(datacenters), [_describe(c) for c in constraints]])
+    liked = [[_describe(each), each.get("Weight", 50)] for each in affinities]
+    key = json.dumps([sorted(datacenters), [_describe(c) for c in constraints], liked])
     judge: Verdict = verdict
-    return Demand(key, _quantity(group), judge)
+    return Demand(key, _quantity(group), judge, _score_of(affinities))

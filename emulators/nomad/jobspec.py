@@ -11,7 +11,7 @@ import time
 import uuid
 from typing import Any
 
-from emulators.nomad.constraints import check
+from emulators.nomad.constraints import check, check_affinity
 from emulators.nomad.errors import NomadError, refused
 
 PAYLOAD_LIMIT_BYTES = 16 * 1024
@@ -65,8 +65,11 @@ def _check(job: dict[str, Any]) -> None:
         noun = "error" if len(errors) == 1 else "errors"
         listed = "".join(f"\t* {error}\n" for error in errors)
         raise refused(f"{len(errors)} {noun} occurred:\n{listed}\n")
-    for constraint in job["Constraints"] or ():
-        check(constraint)
+    for owner in (job, *job["TaskGroups"], *(t for g in job["TaskGroups"] for t in g["Tasks"])):
+        for constraint in owner.get("Constraints") or ():
+            check(constraint)
+        for affinity in owner.get("Affinities") or ():
+            check_affinity(affinity)
 
 
 def _group_errors(group: dict[str, Any], number: int) -> list[str]:
@@ -86,10 +89,6 @@ def _group_errors(group: dict[str, Any], number: int) -> list[str]:
             errors.append(f"Task {task['Name']}: these nodes have the driver raw_exec only")
         else:
             errors += _task_errors(task)
-        for constraint in task.get("Constraints") or ():
-            check(constraint)
-    for constraint in group.get("Constraints") or ():
-        check(constraint)
     return errors
 
 

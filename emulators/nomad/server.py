@@ -218,9 +218,7 @@ class NomadServer:
         self._routes.write("PUT POST", "/v1/system/gc", self._collect)
         self.app.route("GET", "/healthz", lambda _: json_reply({"status": "ok"}))
         self.app.route("POST", "/reset", self._reset)
-        self.app.route("POST", "/faults", self._order_fault)
-        self.app.route("GET", "/faults", lambda _: json_reply(self._faults.listed()))
-        self.app.route("DELETE", "/faults", self._clear_faults)
+        self._faults.route(self.app)
 
     def _collect(self, _: Request) -> None:
         jobs.collect_garbage(self._state, job_age_s=0, node_age_s=0)
@@ -231,15 +229,4 @@ class NomadServer:
         self._scheduler.reset()
         self._state.clear()
         self._nodes.recover()
-        return json_reply({})
-
-    def _order_fault(self, request: Request) -> Reply:
-        try:
-            self._faults.order(request.json_object())
-        except ValueError as exc:
-            return text_reply(str(exc), 400)
-        return json_reply({})
-
-    def _clear_faults(self, _: Request) -> Reply:
-        self._faults.clear()
         return json_reply({})

@@ -235,8 +235,7 @@ class State:
         self.records.clear()
         self.records.put("meta", "index", {"index": index})
         self.records.flush()
-        for topic in list(self.topics.topics()):
-            self.topics.touch(topic, index)
+        self.topics.touch_all(index)
         self._load()
 
 

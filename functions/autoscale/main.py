@@ -10,6 +10,7 @@ from shared import wiring
 from shared.errors import InvalidRequest
 from shared.http import Reply, Routes, answer_push, check_schedule
 from shared.models.farm import Placement
+from shared.services.kept_ticks import forget_ticks
 from shared.services.sweep import sweep
 
 
@@ -47,11 +48,18 @@ def _sweep(request: Request) -> Reply:
     return {"job_count": sweep(placements, wiring.ports())}
 
 
+def _forget(request: Request) -> Reply:
+    """The scheduler only: delete what ticks of more than 14 days ago were planned from."""
+    check_schedule(request, wiring.push_token())
+    return {"forgotten_count": forget_ticks(wiring.now(), wiring.blobs())}
+
+
 ROUTES = Routes(
     [
         ("POST", "/projects/<project>/topics/<topic>", _pushed),
         ("POST", "/tick", _tick),
         ("POST", "/sweep", _sweep),
+        ("POST", "/forget", _forget),
         ("GET", "/healthz", wiring.healthz),
     ]
 )

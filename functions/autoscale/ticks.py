@@ -6,21 +6,25 @@ from typing import Any
 
 from shared import wiring
 from shared.core.admission import is_admissible
+from shared.core.blocking import Awaited
 from shared.log import log
 from shared.models.farm import Orchestrator
 from shared.models.job import JobRef
 from shared.models.task import TaskStatus
 from shared.services.autoscale import TickReport, tick
 from shared.services.explain import explain
+from shared.services.kept_ticks import keep_tick
 from shared.services.reconcile import reconcile
 
 
 def scale(orchestrator: Orchestrator) -> dict[str, Any]:
-    """Run a tick; after each of its rounds, settle and explain by what it saw."""
+    """Run a tick; after each of its rounds, keep what it was planned from, settle and explain by what it saw."""
     scheduler = wiring.scheduler(orchestrator)
     lost_counts: list[int] = []
 
     def follow_up(report: TickReport) -> None:
+        if report.planned is not None:
+            keep_tick(report.planned, wiring.blobs())
         if report.observation is not None:
             placements = report.observation.placements
             lost_counts.append(reconcile(placements, scheduler, wiring.ports()))
@@ -29,10 +33,12 @@ def scale(orchestrator: Orchestrator) -> dict[str, Any]:
     def ask_again() -> None:
         wiring.bus().publish("scale", [{"orchestrator_id": orchestrator.orchestrator_id}])
 
-    def pending(jobs: Collection[JobRef]) -> dict[JobRef, int]:
+    def pending(jobs: Collection[JobRef]) -> dict[JobRef, Awaited]:
         found = wiring.job_store().jobs(jobs)
         return {
-            job.ref: job.counts.get(TaskStatus.PENDING, 0) for job in found if is_admissible(job)
+            job.ref: Awaited(job.counts.get(TaskStatus.PENDING, 0), job.blocked_instances)
+            for job in found
+            if is_admissible(job)
         }
 
     report = tick(

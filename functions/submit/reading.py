@@ -4,42 +4,52 @@ Lists hold at most 500 entries; `next_cursor` leads to the rest.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from flask import Request
 
 from functions.submit.callers import caller
 from functions.submit.columns import JOB_COLUMNS, TASK_COLUMNS
 from shared import wiring
-from shared.core.filters import read_filter
+from shared.core.filters import Field, Term, read_filter
 from shared.errors import InvalidRequest, NotFound
 from shared.http import Reply
+from shared.models.account import Principal
+from shared.ports import Ports
 from shared.services.logs import read_logs
 from shared.services.reading import JOB_FIELDS, MAX_LISTED, TASK_FIELDS, list_jobs, list_tasks
 
 _DIGITS = re.compile(r"[0-9]{1,12}", re.ASCII)
 _MOST_CONTAINERS = 1000
 
+Row = TypeVar("Row")
+Find = Callable[[Principal, Sequence[Term], int, int | None, Ports], tuple[list[Row], int | None]]
+
 
 def jobs(request: Request) -> Reply:
     """List jobs, e.g. `?filter=jid_gt_00122,jid_lt_00124` or `?filter=status_eq_running&fields=jid,title`."""
-    principal = caller(request)
-    terms = read_filter(request.args.get("filter", ""), JOB_FIELDS)
-    columns = _columns(request, JOB_COLUMNS)
-    found, cursor = list_jobs(principal, terms, _limit(request), _cursor(request), wiring.ports())
-    rows = [{name: JOB_COLUMNS[name](job) for name in columns} for job in found]
-    return {"data": rows, "next_cursor": _told(cursor)}
+    return _listed(request, list_jobs, JOB_FIELDS, JOB_COLUMNS)
 
 
 def tasks(request: Request) -> Reply:
     """List the tasks of one job, e.g. `?filter=jid_eq_00123,status_eq_failed&fields=tid,exit_code`."""
+    return _listed(request, list_tasks, TASK_FIELDS, TASK_COLUMNS)
+
+
+def _listed(
+    request: Request,
+    find: Find[Row],
+    fields: Mapping[str, Field],
+    columns: Mapping[str, Callable[[Row], Any]],
+) -> Reply:
+    """Answer what `find` finds by `?filter=`, as the columns that `?fields=` names."""
     principal = caller(request)
-    terms = read_filter(request.args.get("filter", ""), TASK_FIELDS)
-    columns = _columns(request, TASK_COLUMNS)
-    found, cursor = list_tasks(principal, terms, _limit(request), _cursor(request), wiring.ports())
-    rows = [{name: TASK_COLUMNS[name](row) for name in columns} for row in found]
-    return {"data": rows, "next_cursor": _told(cursor)}
+    terms = read_filter(request.args.get("filter", ""), fields)
+    names = _columns(request, columns)
+    found, cursor = find(principal, terms, _limit(request), _cursor(request), wiring.ports())
+    rows = [{name: columns[name](row) for name in names} for row in found]
+    return {"data": rows, "next_cursor": None if cursor is None else str(cursor)}
 
 
 def get_log_file(request: Request) -> Reply:
@@ -85,7 +95,3 @@ def _cursor(request: Request) -> int | None:
     if text and not _DIGITS.fullmatch(text):
         raise InvalidRequest({"start_cursor": "is none of ours"})
     return int(text) if text else None
-
-
-def _told(cursor: int | None) -> Any:
-    return None if cursor is None else str(cursor)

@@ -3,10 +3,11 @@
 No artist's file passes here: whoever sends or wants one gets a signed URL.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cache, partial
 from typing import Any
 from xml.etree import ElementTree
 
@@ -21,6 +22,7 @@ from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from google.cloud.storage.retry import DEFAULT_RETRY
 from google.oauth2 import service_account
 
+from shared.core.parts import check_parts
 from shared.errors import CloudError, InvalidRequest, NotFound, RateLimited, Unreachable
 from shared.ports import Blob
 
@@ -42,17 +44,20 @@ SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 
 
 class GcsBlobs:
-    """One bucket. `signer` are the credentials of a service account, which sign URLs."""
+    """One bucket. `signer` returns the credentials of a service account, which sign URLs.
+
+    It is asked for the first URL only: an operator's own credentials read and write, but cannot sign.
+    """
 
     def __init__(
         self,
         bucket: Bucket,
-        signer: service_account.Credentials,
+        signer: Callable[[], service_account.Credentials],
         *,
         retry_s: float = RETRY_S,
     ) -> None:
         self._bucket = bucket
-        self._signer = signer
+        self._signer = cache(signer)
         # Every call of ours may be repeated: what is written replaces what was there.
         self._options: dict[str, Any] = {
             "timeout": TIMEOUT_S,
@@ -67,7 +72,7 @@ class GcsBlobs:
         A service account's JSON signs by itself; without one the function's own account does, through IAM.
         """
         client = Client(project=project)
-        return cls(client.bucket(bucket), _signer(credentials_path))
+        return cls(client.bucket(bucket), partial(_signer, credentials_path))
 
     def write(self, name: str, content: bytes, content_type: str) -> None:
         with _translated(f"write {name}"):
@@ -116,11 +121,7 @@ class GcsBlobs:
     def complete_parts(
         self, name: str, upload_id: str, etags: Mapping[int, str], size_bytes: int
     ) -> Blob:
-        arrived = self._parts(name, upload_id)
-        found_bytes = sum(size for number, size in arrived.items() if number in etags)
-        if not etags or not etags.keys() <= arrived.keys() or found_bytes != size_bytes:
-            found = f"{len(arrived)} parts, of those named {found_bytes} bytes"
-            raise InvalidRequest({"parts": f"{found} have arrived, not {size_bytes}"})
+        check_parts(etags, self._parts(name, upload_id), size_bytes)
         root = ElementTree.Element("CompleteMultipartUpload")
         for number in sorted(etags):
             part = ElementTree.SubElement(root, "Part")
@@ -158,6 +159,12 @@ class GcsBlobs:
             listed = self._bucket.list_blobs(prefix=prefix, fields=sizes, **self._options)
             return sum(each.size for each in listed)
 
+    def names(self, prefix: str) -> Iterator[str]:
+        names = "items(name),nextPageToken"
+        with _translated(f"list {prefix}"):
+            listed = self._bucket.list_blobs(prefix=prefix, fields=names, **self._options)
+            yield from (each.name for each in listed)
+
     def _stat_batch(self, names: Sequence[str]) -> list[Blob]:
         blobs = [self._bucket.blob(name) for name in dict.fromkeys(names)]
         doing = f"stat {len(blobs)} objects"
@@ -180,7 +187,7 @@ class GcsBlobs:
                 version="v4",
                 method=method,
                 expiration=timedelta(seconds=lifetime_s),
-                credentials=self._signer,
+                credentials=self._signer(),
                 **more,
             )
         return url

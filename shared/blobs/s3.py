@@ -13,25 +13,14 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    EndpointConnectionError,
-    HTTPClientError,
-)
+from botocore.exceptions import ClientError
 
-from shared.errors import (
-    BatonError,
-    CloudError,
-    InvalidRequest,
-    NotFound,
-    RateLimited,
-    Unreachable,
-)
+from shared.aws import Errors, code_of, translated
+from shared.core.parts import check_parts
+from shared.errors import InvalidRequest, NotFound, RateLimited, Unreachable
 from shared.ports import Blob
 
-# Code of the answer, else its status -> error; everything else is a CloudError.
-ERRORS: Mapping[str | int, type[BatonError]] = {
+ERRORS: Errors = {
     "NoSuchKey": NotFound,
     "NoSuchUpload": NotFound,
     404: NotFound,
@@ -96,7 +85,7 @@ class S3Blobs:
             try:
                 answer = self._client.get_object(Bucket=self._bucket, Key=name, **asked)
             except ClientError as exc:
-                if _code(exc) == _NO_SUCH_RANGE:  # it begins behind the end
+                if code_of(exc) == _NO_SUCH_RANGE:  # it begins behind the end
                     return b""
                 raise
             content: bytes = answer["Body"].read()
@@ -126,11 +115,7 @@ class S3Blobs:
     def complete_parts(
         self, name: str, upload_id: str, etags: Mapping[int, str], size_bytes: int
     ) -> Blob:
-        arrived = self._parts(name, upload_id)
-        found_bytes = sum(size for number, size in arrived.items() if number in etags)
-        if not etags or not etags.keys() <= arrived.keys() or found_bytes != size_bytes:
-            found = f"{len(arrived)} parts, of those named {found_bytes} bytes"
-            raise InvalidRequest({"parts": f"{found} have arrived, not {size_bytes}"})
+        check_parts(etags, self._parts(name, upload_id), size_bytes)
         parts = [{"PartNumber": number, "ETag": etags[number]} for number in sorted(etags)]
         self._call(
             "complete_multipart_upload",
@@ -152,6 +137,13 @@ class S3Blobs:
                 Bucket=self._bucket, Prefix=prefix
             )
             return sum(each["Size"] for page in pages for each in page.get("Contents", ()))
+
+    def names(self, prefix: str) -> Iterator[str]:
+        with _translated(f"list {prefix}"):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=prefix
+            )
+            yield from (each["Key"] for page in pages for each in page.get("Contents", ()))
 
     def _parts(self, name: str, upload_id: str) -> dict[int, int]:
         """Return the sizes of the parts that have arrived, by number."""
@@ -200,23 +192,13 @@ def _md5(found: Mapping[str, Any]) -> str | None:
     return base64.b64encode(bytes.fromhex(matched[1])).decode()
 
 
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
 @contextmanager
 def _translated(doing: str) -> Iterator[None]:
     """Turn the provider's errors into ours."""
-    try:
-        yield
-    except ClientError as exc:
-        code = _code(exc)
-        if code in _WRONG_PARTS:
-            raise InvalidRequest({"parts": str(exc)}) from exc
-        status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        error = ERRORS.get(code) or ERRORS.get(status, CloudError)
-        raise error(f"s3: {doing}: {exc}") from exc
-    except (HTTPClientError, EndpointConnectionError) as exc:
-        raise Unreachable(f"s3: {doing}: {exc}") from exc
-    except BotoCoreError as exc:
-        raise CloudError(f"s3: {doing}: {exc}") from exc
+    with translated(f"s3: {doing}", ERRORS):
+        try:
+            yield
+        except ClientError as exc:
+            if code_of(exc) in _WRONG_PARTS:
+                raise InvalidRequest({"parts": str(exc)}) from exc
+            raise

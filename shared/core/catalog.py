@@ -108,9 +108,9 @@ def _faults_of_packages(packages: Sequence[Package]) -> Iterator[Fault]:
     yield from _faults_of_titles(each for each in packages if not each.plugin_host_product)
     for each in packages:
         field = f"packages.{each.package_id}"
-        if not _version(each):
+        if not each.version:
             yield f"{field}.major_version", "is missing: a package needs a version"
-        elif each.product == "nuke" and not _NUMERIC_VERSION.fullmatch(_version(each)):
+        elif each.product == "nuke" and not _NUMERIC_VERSION.fullmatch(each.version):
             yield f"{field}.major_version", "must be numbers: Nuke's plugin sorts them as such"
         yield from _faults_of_plugins(each, known)
     yield from _faults_of_policies(packages)
@@ -137,7 +137,7 @@ def _faults_of_titles(siblings: Iterable[Package]) -> Iterator[Fault]:
     """Packages side by side are told apart by product, version and platform alone."""
     titled: dict[tuple[str, str, str], str] = {}
     for each in sorted(siblings, key=lambda each: each.package_id):
-        title = (each.product, _version(each), each.platform)
+        title = (each.product, each.version, each.platform)
         first = titled.setdefault(title, each.package_id)
         if first != each.package_id:
             yield f"packages.{each.package_id}", f"has product, version and platform of {first}"
@@ -153,16 +153,6 @@ def _faults_of_policies(packages: Iterable[Package]) -> Iterator[Fault]:
             if was_list is not is_list:
                 field = f"packages.{each.package_id}.environment.{variable.name}"
                 yield field, f"is {variable.merge_policy} here and otherwise in package {where}"
-
-
-def _version(package: Package) -> str:
-    parts = (
-        package.major_version,
-        package.minor_version,
-        package.release_version,
-        package.build_version,
-    )
-    return ".".join(part for part in parts if part)
 
 
 def _repeated(names: Iterable[str]) -> list[str]:

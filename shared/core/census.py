@@ -19,17 +19,11 @@ from shared.models.farm import (
     ProblemCode,
     Shape,
     Stage,
-    StockOut,
 )
 from shared.models.job import JobRef
 
 # What an instance is paid for at least.
 PAID = timedelta(minutes=1)
-# A pool that could not grow is left alone for a minute at first, then for twice as long each time, up to half an hour.
-FIRST_PAUSE_S = 60
-LONGEST_PAUSE_S = 1800
-# A pool that has not failed again for so long after its pause starts afresh.
-REMEMBERED = timedelta(minutes=15)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,18 +87,22 @@ def backlog(
 def held_back(
     placements: Iterable[Placement], pending: Mapping[JobRef, int], expected_s: Mapping[str, float]
 ) -> list[Backlog]:
-    """Return what will wait for a machine once something ends: a job's pending tasks less those that wait here."""
+    """Return what will wait for a machine once something ends: a job's pending tasks less those that wait here.
+
+    They are taken to ask for what most of the job's attempts ask for: few are tried again on other machines.
+    """
     waiting: Counter[str] = Counter()
-    shapes: dict[str, Shape] = {}
+    shapes: defaultdict[str, Counter[Shape]] = defaultdict(Counter)
     for each in placements:
         if each.is_live:
-            shapes[_job(each)] = each.shape
+            shapes[_job(each)][each.shape] += 1
             waiting[_job(each)] += each.stage is Stage.WAITING
     counts: Counter[tuple[Shape, float | None]] = Counter()
     for ref, count in pending.items():
         job = f"{ref.account_id}-{ref.job_id}"
         if job in shapes:
-            counts[shapes[job], expected_s.get(job)] += max(count - waiting[job], 0)
+            ((shape, _),) = shapes[job].most_common(1)
+            counts[shape, expected_s.get(job)] += max(count - waiting[job], 0)
     return [
         Backlog(shape=shape, count=count, expected_s=seconds, is_held=True)
         for (shape, seconds), count in counts.items()
@@ -120,11 +118,10 @@ def _passed_over(
     Not any more for a shape of which one of them has been started since.
     """
     noted: dict[Shape, datetime] = {}
-    for paused in orchestrator.stock_outs:
-        if paused.reason == ProblemCode.UNUSED:
-            shape = Shape(*paused.pool[1:])
-            at = paused.until - timedelta(seconds=paused.pause_s)
-            noted[shape] = max(noted.get(shape, at), at)
+    for each in orchestrator.breakers:
+        if each.is_of_unused:
+            shape = Shape(*each.pool[1:])
+            noted[shape] = max(noted.get(shape, each.opened_at), each.opened_at)
     until = {shape: at - _patience(orchestrator) for shape, at in noted.items()}
     started = {
         each.shape
@@ -188,11 +185,12 @@ class _Work:
     """What runs where, since when nothing does, and since when something waits."""
 
     def __init__(
-        self, placements: Iterable[Placement], expected_s: Mapping[str, float], now: datetime
+        self, placements: Sequence[Placement], expected_s: Mapping[str, float], now: datetime
     ) -> None:
         self.free_in_s: dict[str, float | None] = {}
         self.ended_at: dict[str, datetime] = {}
         self.waiting_since: dict[Shape, datetime] = {}
+        self.instances = {each.instance for each in placements}
         self.now = now
         for each in placements:
             if each.stage is Stage.WAITING and each.submitted_at is not None:
@@ -218,6 +216,7 @@ def _instance(listed: FleetInstance, node: Node | None, work: _Work, boot: timed
         status=InstanceStatus.BOOTING,
         created_at=listed.created_at,
         problem=listed.problem,
+        has_joined=node is not None or listed.name in work.instances,
     )
     if listed.is_retiring:
         return replace(known, status=InstanceStatus.RETIRING)
@@ -249,50 +248,12 @@ def unused(
     orchestrator: Orchestrator, found: Iterable[Instance], now: datetime
 ) -> list[FleetProblem]:
     """Return the pools whose machines the scheduler could use and does not."""
-    zones = set(orchestrator.enabled_zones)
     idle = Counter(
         each.pool
         for each in found
-        if each.is_unused and each.status is InstanceStatus.IDLE and each.pool.zone in zones
+        if each.is_unused and each.status is InstanceStatus.IDLE and orchestrator.is_on(each.pool)
     )
     return [
         FleetProblem(pool=pool, code=ProblemCode.UNUSED, message=f"{count} are unused", at=now)
         for pool, count in sorted(idle.items())
     ]
-
-
-def stock_outs(
-    orchestrator: Orchestrator, problems: Sequence[FleetProblem], now: datetime
-) -> tuple[StockOut, ...]:
-    """Return which pools to leave alone, given what went wrong lately; the same problem again changes nothing.
-
-    A quota holds for the whole region, so it pauses the shape in all of its zones. Machines that are still unused
-    prolong the pause.
-    """
-    known = {_kind(each): each for each in orchestrator.stock_outs if now < each.until + REMEMBERED}
-    before = dict(known)
-    for problem in sorted(problems, key=lambda problem: problem.at):
-        if problem.code is ProblemCode.OTHER:
-            continue
-        zones = [problem.pool.zone]
-        if problem.code is ProblemCode.QUOTA:
-            zones = sorted({*zones, *orchestrator.zones})
-        is_unused = problem.code is ProblemCode.UNUSED
-        for pool in (problem.pool._replace(zone=zone) for zone in zones):
-            past = before.get((pool, is_unused))
-            pause_s = FIRST_PAUSE_S
-            if past is not None and problem.at <= past.until:
-                if not is_unused:
-                    continue
-                pause_s = past.pause_s
-            elif past is not None:
-                pause_s = min(past.pause_s * 2, LONGEST_PAUSE_S)
-            until = now + timedelta(seconds=pause_s)
-            paused = StockOut(pool=pool, until=until, reason=problem.code, pause_s=pause_s)
-            known[_kind(paused)] = paused
-    return tuple(known[kind] for kind in sorted(known))
-
-
-def _kind(paused: StockOut) -> tuple[PoolKey, bool]:
-    """A pool may be out of stock, and its machines unused: one says nothing of the other."""
-    return paused.pool, paused.reason == ProblemCode.UNUSED

@@ -13,7 +13,7 @@ from math import ceil
 
 from shared.core.census import Backlog
 from shared.core.pools import Pool
-from shared.models.farm import Orchestrator, PoolKey, ProblemCode, Shape
+from shared.models.farm import Orchestrator, PoolKey, Shape
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ def demands_of(
     sums: defaultdict[Shape, _Sum] = defaultdict(_Sum)
     settled = {  # shapes for which it is too early to try again
         Shape(*each.pool[1:])
-        for each in orchestrator.stock_outs
-        if each.reason == ProblemCode.UNUSED and each.until > now
+        for each in orchestrator.breakers
+        if each.is_of_unused and each.until > now
     }
     for group in backlog:
         if group.count <= 0:
@@ -106,10 +106,9 @@ def demands_of(
 def _supply(orchestrator: Orchestrator, pools: Mapping[PoolKey, Pool]) -> dict[Shape, float]:
     """Return the instances, for the time of one boot, that are free, coming, or free before another one has booted."""
     boot_s = max(orchestrator.boot_s, 1)
-    zones = set(orchestrator.enabled_zones)
     supply: defaultdict[Shape, float] = defaultdict(float)
     for key, pool in pools.items():
-        if key.zone in zones:
+        if orchestrator.is_on(key):
             soon = sum(
                 max(1 - each.free_in_s / boot_s, 0.0)
                 for each in pool.busy

@@ -1,15 +1,15 @@
 """What is started: as much as is missing and the caps allow, in the cheapest healthy zones that have it."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from shared.core.breaker import PROBE_COUNT, probing_count, standing
 from shared.core.demand import Demand
-from shared.core.placement import paused_zones
 from shared.core.pools import Pool
 from shared.core.spread import fill, spread
-from shared.models.farm import Orchestrator, PoolKey, Shape
+from shared.models.farm import Breaker, BreakerState, Orchestrator, PoolKey, Shape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +32,16 @@ def growth(
     *,
     resumed: Mapping[Shape, int],
     room: int,
-    prices: Mapping[PoolKey, int],
+    prices: Mapping[PoolKey, int] | None,
     now: datetime,
 ) -> dict[PoolKey, Growth]:
     """Return what to start, by pool; `resumed` are put back into use instead, `room` is left for the orchestrator."""
     short = _short_of_minimum(orchestrator, pools)
     shapes = sorted({*demands, *(Shape(*key[1:]) for key in short)})
-    zones = {shape: _open_zones(orchestrator, shape, pools, now) for shape in shapes}
+    breakers = {shape: standing(orchestrator, shape, now) for shape in shapes}
+    zones = {
+        shape: _open_zones(orchestrator, shape, pools, breakers[shape], now) for shape in shapes
+    }
     floors = {
         shape: _floors({key: short.get(key, 0) for key in zones[shape]}, zones[shape])
         for shape in shapes
@@ -56,14 +59,16 @@ def growth(
     granted = fill(tanks, min(max(room, 0), orchestrator.max_grow_per_tick))
     result: dict[PoolKey, Growth] = {}
     for shape, count in granted.items():
-        placed = _place(count, floors[shape], zones[shape], pools, prices)
+        ranks = _ranks(orchestrator, zones[shape], pools, prices)
+        placed = _place(count, floors[shape], zones[shape], ranks)
         for key, added in placed.items():
             floor = min(floors[shape].get(key, 0), added)
             result[key] = Growth(
                 added=added,
                 missing=missing[shape],
                 granted=count,
-                reason=_reason(demands.get(shape), missing[shape], count, added, floor),
+                reason=_reason(demands.get(shape), missing[shape], count, added, floor)
+                + _probe(breakers[shape].get(key.zone)),
             )
     return result
 
@@ -116,13 +121,9 @@ def _place(
     count: int,
     floors: Mapping[PoolKey, int],
     zones: Mapping[PoolKey, tuple[int, int]],
-    pools: Mapping[PoolKey, Pool],
-    prices: Mapping[PoolKey, int],
+    ranks: Mapping[PoolKey, tuple[int, int]],
 ) -> dict[PoolKey, int]:
     """Share out what a shape gets: the minimum of each pool first, then the cheapest and healthiest zones."""
-    ranks = {
-        key: (prices.get(key, 0), pools[key].trouble_count if key in pools else 0) for key in zones
-    }
     first = fill({key: (0, least) for key, least in floors.items()}, count)
     left = {key: (size + first.get(key, 0), limit) for key, (size, limit) in zones.items()}
     then = spread(count - sum(first.values()), left, ranks)
@@ -131,16 +132,49 @@ def _place(
     }
 
 
+def _ranks(
+    orchestrator: Orchestrator,
+    keys: Iterable[PoolKey],
+    pools: Mapping[PoolKey, Pool],
+    prices: Mapping[PoolKey, int] | None,
+) -> dict[PoolKey, tuple[int, int]]:
+    """Return the price of each pool and its troubles."""
+    return {
+        key: (
+            prices.get(key, 0) if prices else orchestrator.price_percent(key.zone),
+            pools[key].trouble_count if key in pools else 0,
+        )
+        for key in keys
+    }
+
+
 def _open_zones(
-    orchestrator: Orchestrator, shape: Shape, pools: Mapping[PoolKey, Pool], now: datetime
+    orchestrator: Orchestrator,
+    shape: Shape,
+    pools: Mapping[PoolKey, Pool],
+    breakers: Mapping[str, Breaker],
+    now: datetime,
 ) -> dict[PoolKey, tuple[int, int]]:
     """Return the pools of a shape that may grow: their size, and the most they may have."""
     if not orchestrator.offers(shape.instance_type):
         return {}
-    paused = paused_zones(orchestrator, shape, now)
-    keys = [PoolKey(zone, *shape) for zone in orchestrator.enabled_zones if zone not in paused]
-    sizes = {key: pools[key].size if key in pools else 0 for key in keys}
-    return {key: (size, max(orchestrator.max_per_pool, size)) for key, size in sizes.items()}
+    result = {}
+    for zone in orchestrator.enabled_zones:
+        key, breaker = PoolKey(zone, *shape), breakers.get(zone)
+        is_open = breaker is not None and breaker.state(now) is BreakerState.OPEN
+        if is_open or not orchestrator.is_on(key):
+            continue
+        pool = pools.get(key, Pool())
+        limit = max(orchestrator.max_per_pool, pool.size)
+        if breaker is not None:
+            probes = PROBE_COUNT - probing_count(breaker, (*pool.coming, *pool.late))
+            limit = min(limit, pool.size + max(probes, 0))
+        result[key] = (pool.size, limit)
+    return result
+
+
+def _probe(breaker: Breaker | None) -> str:
+    return f", to find out whether it works again ({breaker.cause})" if breaker else ""
 
 
 def _reason(demand: Demand | None, missing: int, granted: int, added: int, floor: int) -> str:

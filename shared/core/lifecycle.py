@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from shared.core.pricing import billed_minutes, cost_micros
+from shared.core.recovery import why_no_larger
 from shared.errors import AttemptWithdrawn, InvalidTransition, StaleAttempt
 from shared.models.job import Command, Fence, Job
 from shared.models.task import ENDED, Attempt, Outcome, PageChange, Task, TaskStatus
@@ -146,6 +147,10 @@ def report(task: Task, job: Job, number: int, said: Report) -> Moved | None:
     outcome = said.outcome
     if job.fence is Fence.KILLED and outcome is not Outcome.SUCCESS:
         outcome = Outcome.KILLED
+    if outcome is Outcome.OUT_OF_MEMORY:
+        reason = f"{ended.reason or 'out of memory'}; {why_no_larger(job, task.attempts)}"
+        ended = replace(ended, reason=reason)
+        task = replace(task, attempts=(*task.attempts[:-1], ended))
     return _move(task, ENDS[outcome], ended=ended)
 
 
@@ -191,6 +196,8 @@ def downloaded(task: Task, number: int) -> Moved | None:
 def _is_tried_again(task: Task, job: Job, outcome: Outcome) -> bool:
     if outcome is Outcome.PREEMPTED:
         return task.count(Outcome.PREEMPTED) <= job.preempted_retries
+    if outcome is Outcome.OUT_OF_MEMORY:
+        return not why_no_larger(job, task.attempts)
     return outcome is Outcome.LOST and task.count(Outcome.LOST) <= LOST_RETRIES
 
 

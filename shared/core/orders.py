@@ -1,20 +1,18 @@
 """What people may order for a whole job, by how far it is; the tables of single tasks are in lifecycle.py."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 
 from shared.core.lifecycle import FENCES
 from shared.core.progress import ordered, with_upload
+from shared.core.recovery import larger_types, usable_mib
 from shared.errors import InvalidTransition
 from shared.models.account import InstanceType
 from shared.models.job import Command, Fence, Job, JobStatus, Sync, SyncState, UploadState
 from shared.models.submission import JobEdit
 from shared.models.task import WaitingFor
-
-# What of an instance's memory its system and the agent need.
-_SYSTEM_SHARE = 16
 
 
 class Phase(StrEnum):
@@ -103,21 +101,27 @@ def reviewed(job: Job, user_id: str, now: datetime) -> Job:
     return replace(job, reviewed_at=now, reviewed_by=user_id)
 
 
-def edited(job: Job, edit: JobEdit, machine: InstanceType | None) -> Job:
+def edited(
+    job: Job, edit: JobEdit, machine: InstanceType | None, offered: Iterable[InstanceType] = ()
+) -> Job:
     """Return the job as it shall be; what runs runs on as it is.
 
-    `machine` is the instance type that the edit names, or the job's own; it is not needed where neither it nor the
-    price class is another. What waits at the scheduler as it was before is taken back. Raises: InvalidTransition.
+    `machine` is the instance type that the edit names, or the job's own, `offered` what its tasks may go to from there;
+    neither is needed where neither type nor price class is another. What waits at the scheduler as it was before is
+    taken back. Raises: InvalidTransition.
     """
     has_work(job, Command.EDIT)
     after = replace(
         job,
-        priority=job.priority if edit.priority is None else edit.priority,
-        max_instances=job.max_instances if edit.max_instances is None else edit.max_instances,
+        priority=_either(edit.priority, job.priority),
+        max_instances=_either(edit.max_instances, job.max_instances),
+        preempted_retries=_either(edit.preempted_retries, job.preempted_retries),
+        standard_after=_either(edit.standard_after, job.standard_after),
+        out_of_memory_retries=_either(edit.out_of_memory_retries, job.out_of_memory_retries),
     )
     if changes_shape(job, edit) and machine is not None:
         is_preemptible = job.is_preemptible if edit.is_preemptible is None else edit.is_preemptible
-        after = on_machine(after, machine, is_preemptible)
+        after = on_machine(after, machine, is_preemptible, offered)
     if job.is_ended or _at_scheduler(after) == _at_scheduler(job):
         return after
     return replace(after, command_seq=job.command_seq + 1, edited_seq=job.command_seq + 1)
@@ -129,21 +133,35 @@ def changes_shape(job: Job, edit: JobEdit) -> bool:
     return is_other_type or edit.is_preemptible not in (None, job.is_preemptible)
 
 
-def on_machine(job: Job, machine: InstanceType, is_preemptible: bool) -> Job:
-    """Return the job with all that it takes from its machine, the price of a minute too."""
+def _either(wanted: int | None, present: int) -> int:
+    return present if wanted is None else wanted
+
+
+def on_machine(
+    job: Job, machine: InstanceType, is_preemptible: bool, offered: Iterable[InstanceType]
+) -> Job:
+    """Return the job with all that it takes from its machine, the price of a minute too.
+
+    `offered` are the types that its tasks may go to when that one is too small.
+    """
     price = (
         machine.preemptible_micros_per_minute if is_preemptible else machine.price_micros_per_minute
     )
     return replace(
         job,
         instance_type=machine.name,
+        provider=machine.provider,
+        operating_system=machine.operating_system,
         is_preemptible=is_preemptible,
         price_micros_per_minute=price,
+        standard_micros_per_minute=machine.price_micros_per_minute,
         cores=machine.cores,
-        memory_mib=int(machine.memory_gib * 1024) * (_SYSTEM_SHARE - 1) // _SYSTEM_SHARE,
+        memory_mib=usable_mib(machine),
+        larger=larger_types(machine, offered, is_preemptible=is_preemptible),
     )
 
 
-def _at_scheduler(job: Job) -> tuple[str, bool, int]:
-    """Return what a scheduler is told of each of the job's attempts."""
-    return job.instance_type, job.is_preemptible, job.priority
+def _at_scheduler(job: Job) -> tuple[str, bool, int, int, int]:
+    """Return what a scheduler is told of each of the job's attempts, or what decides it."""
+    ladder = job.standard_after, job.out_of_memory_retries
+    return job.instance_type, job.is_preemptible, job.priority, *ladder

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from shared.errors import Forbidden
-from shared.models.account import Principal, Role
+from shared.models.account import Principal, Role, User
 
 
 class Action(StrEnum):
@@ -34,3 +34,8 @@ def check(principal: Principal, action: Action) -> None:
     """Let pass what the role allows. Raises: Forbidden."""
     if action not in ALLOWED[principal.role]:
         raise Forbidden(f"{principal.role.value}s may not {action.value.replace('_', ' ')}")
+
+
+def may_use(who: Principal | User, project: str) -> bool:
+    """Tell whether a project is there for somebody: only a plain user's list of projects limits them."""
+    return who.role is not Role.USER or not who.projects or project in who.projects

@@ -45,11 +45,16 @@ class Pool:
         return sum(map(len, present))
 
 
+def boot_limit(orchestrator: Orchestrator) -> timedelta:
+    """Return how old a machine may be that has not joined."""
+    return timedelta(seconds=max(SHORTEST_BOOT_LIMIT_S, 3 * orchestrator.boot_s))
+
+
 def sort(
     orchestrator: Orchestrator, instances: Iterable[Instance], now: datetime
 ) -> dict[PoolKey, Pool]:
     """Return the pools that have instances."""
-    limit = timedelta(seconds=max(SHORTEST_BOOT_LIMIT_S, 3 * orchestrator.boot_s))
+    limit = boot_limit(orchestrator)
     pools: defaultdict[PoolKey, Pool] = defaultdict(Pool)
     for each in instances:
         pool = pools[each.pool]

@@ -72,6 +72,12 @@ def settled(job: Job, pages: Sequence[PageSummary], now: datetime) -> Job:
     return _with_reason(replace(job, ended_at=None), counts)
 
 
+def frees_machines(before: Job, after: Job) -> bool:
+    """Tell whether some of the job has ended since then and nothing of it waits for a machine."""
+    ended = [sum(job.counts.get(status, 0) for status in ENDED) for job in (before, after)]
+    return ended[0] < ended[1] and not after.counts.get(TaskStatus.PENDING)
+
+
 def _status(job: Job, counts: Counter[TaskStatus], *, has_ended: bool) -> JobStatus:
     if has_ended:
         return next(verdict for status, verdict in _VERDICTS if counts[status])

@@ -52,11 +52,13 @@ def plan(
     prices: Mapping[PoolKey, int] | None = None,
     unlisted_count: int = 0,
 ) -> tuple[Decision, ...]:
-    """Return what to do now, by pool; nothing for a pool that is as it should be.
+    """Return what to do now, by pool; nothing for a pool that is as it should be, or where the scheduler does it all.
 
-    Shapes: `new_name` returns another name each time; `prices` are micro-dollars a minute, all alike when missing;
-    `unlisted_count` instances exist that could not be listed.
+    Shapes: `new_name` returns another name each time; `prices` are compared between the zones of a shape, when missing
+    the orchestrator's own percents are; `unlisted_count` instances exist that could not be listed.
     """
+    if orchestrator.is_managed:
+        return ()
     pools = sort(orchestrator, instances, now)
     orders: defaultdict[PoolKey, _Order] = defaultdict(_Order)
     demands = demands_of(orchestrator, backlog, pools, now)
@@ -71,7 +73,7 @@ def plan(
         pools,
         resumed=resumed,
         room=orchestrator.max_instances - len(instances) - unlisted_count,
-        prices=prices or {},
+        prices=prices,
         now=now,
     )
     for key, growing in started.items():
@@ -117,13 +119,13 @@ def _leave_zones(
     pools: Mapping[PoolKey, Pool],
     orders: defaultdict[PoolKey, _Order],
 ) -> None:
-    """Take everything in zones that are switched off out of use; what runs there may end."""
-    zones = set(orchestrator.enabled_zones)
+    """Take everything in zones and pools that are switched off out of use; what runs there may end."""
     for key, pool in pools.items():
         leaving = [*pool.idle, *pool.unused, *pool.busy]
-        if key.zone not in zones and leaving:
+        if leaving and not orchestrator.is_on(key):
             orders[key].drain += [each.name for each in leaving]
-            orders[key].reasons.append(f"{key.zone} is switched off")
+            off = key.pool_id if key.zone in orchestrator.enabled_zones else key.zone
+            orders[key].reasons.append(f"{off} is switched off")
 
 
 def _resume(
@@ -136,7 +138,6 @@ def _resume(
 
     Never a preemptible one: its agent takes it out of use too, when the provider says that it must go.
     """
-    zones = set(orchestrator.enabled_zones)
     resumed: defaultdict[Shape, int] = defaultdict(int)
     for key in sorted(pools):
         drained = sorted(pools[key].drained, key=_by_age, reverse=True)
@@ -144,7 +145,8 @@ def _resume(
             continue
         shape = Shape(*key[1:])
         demand = demands.get(shape)
-        wanted = max(demand.gap - resumed[shape], 0) if demand and key.zone in zones else 0
+        is_on = orchestrator.is_on(key)
+        wanted = max(demand.gap - resumed[shape], 0) if demand and is_on else 0
         useful = [each for each in drained if not (each.is_unused or key.is_preemptible)]
         back = useful[:wanted]
         gone = [each for each in drained if each not in back]
@@ -166,9 +168,8 @@ def _leave_idle(
     now: datetime,
 ) -> None:
     """Take out of use what is idle for nothing, at the end of the minute it is paid for."""
-    zones = set(orchestrator.enabled_zones)
     for key, pool in pools.items():
-        if key.zone not in zones:
+        if not orchestrator.is_on(key):
             continue
         idle_s = orchestrator.idle_s
         groups = [(pool.unused, idle_s, "{count} idle, the scheduler does not use them")]
@@ -208,9 +209,8 @@ def _call_off(
 
 
 def _spare_of_minimum(orchestrator: Orchestrator, key: PoolKey, pool: Pool) -> int:
-    """Return how many of a pool may leave; it keeps its minimum while its zone is switched on."""
-    is_on = key.zone in orchestrator.enabled_zones
-    least = orchestrator.min_sizes.get(key.pool_id, 0) if is_on else 0
+    """Return how many of a pool may leave; it keeps its minimum while it is switched on."""
+    least = orchestrator.min_sizes.get(key.pool_id, 0) if orchestrator.is_on(key) else 0
     return max(pool.staying - least, 0)
 
 

@@ -5,14 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from shared.core.breaker import standing
 from shared.core.census import Backlog
-from shared.core.placement import paused_zones
+from shared.core.placement import why_none
+from shared.core.pools import boot_limit
 from shared.models.farm import (
+    BreakerState,
     Decision,
     Instance,
     InstanceStatus,
     Orchestrator,
-    ProblemCode,
+    PoolKey,
     Shape,
 )
 from shared.models.task import WaitingFor
@@ -27,7 +30,7 @@ def why_waiting(
     now: datetime,
 ) -> dict[Shape, tuple[WaitingFor, str]]:
     """Return the reason for each shape that something waits for, once these decisions are carried out."""
-    zones = set(orchestrator.enabled_zones)
+    limit = boot_limit(orchestrator)
     given_up = {name for decision in decisions for name in decision.retire}
     resumed = {name for decision in decisions for name in decision.resume}
     waiting = [group for group in backlog if group.count > 0 and not group.is_held]
@@ -36,12 +39,12 @@ def why_waiting(
         seen[group.shape].is_passed_over &= group.is_passed_over
     for each in instances:
         found = seen.get(Shape(*each.pool[1:]))
-        if found is None or each.pool.zone not in zones or each.name in given_up:
+        if found is None or not orchestrator.is_on(each.pool) or each.name in given_up:
             continue
         if each.status in (InstanceStatus.IDLE, InstanceStatus.BUSY) or each.name in resumed:
             found.up += 1
             found.unused += each.is_unused and each.status is InstanceStatus.IDLE
-        elif each.status is InstanceStatus.BOOTING:
+        elif each.status is InstanceStatus.BOOTING and now - each.created_at <= limit:
             found.coming += 1
     for decision in decisions:
         found = seen.get(Shape(*decision.pool[1:]))
@@ -81,11 +84,16 @@ def _why(
     is_full: bool,
     now: datetime,
 ) -> tuple[WaitingFor, str]:
-    name, zones = orchestrator.orchestrator_id, orchestrator.enabled_zones
+    name, enabled = orchestrator.orchestrator_id, orchestrator.enabled_zones
+    if orchestrator.is_managed:
+        return WaitingFor.SCHEDULER, f"{_who(orchestrator)} starts machines by itself"
     if not orchestrator.offers(shape.instance_type):
         return WaitingFor.ZONE_OFF, f"{name} has no {shape.instance_type}"
-    if not zones:
+    if not enabled:
         return WaitingFor.ZONE_OFF, f"every zone of {name} is switched off"
+    zones = [zone for zone in enabled if orchestrator.is_on(PoolKey(zone, *shape))]
+    if not zones:
+        return WaitingFor.ZONE_OFF, f"every pool of {shape.name} at {name} is switched off"
     if seen.unused:
         note = f"{seen.unused} instances are idle, the scheduler does not use them"
         return WaitingFor.SCHEDULER, note
@@ -97,14 +105,16 @@ def _why(
         return WaitingFor.SCHEDULER, note
     if seen.up:
         return WaitingFor.SCHEDULER, f"{seen.up} instances are up"
-    paused = paused_zones(orchestrator, shape, now)
-    if all(paused.get(zone) is ProblemCode.QUOTA for zone in zones):
-        return WaitingFor.QUOTA, "the provider's quota is used up in every zone"
-    if all(zone in paused for zone in zones):
-        return WaitingFor.STOCK_OUT, "no zone has such a machine left for now"
+    failing = standing(orchestrator, shape, now)
+    if all(zone in failing and failing[zone].state(now) is BreakerState.OPEN for zone in zones):
+        return why_none({zone: failing[zone] for zone in zones})
     quota = orchestrator.max_per_type.get(shape.instance_type)
     if quota is not None and size >= quota:
         return WaitingFor.QUOTA, f"the quota of {quota} {shape.instance_type} is used up"
     if is_full:
         return WaitingFor.QUOTA, f"{name} runs {orchestrator.max_instances} instances at most"
     return WaitingFor.BOOT, "an instance is asked for at the next tick"
+
+
+def _who(orchestrator: Orchestrator) -> str:
+    return "AWS Batch" if orchestrator.scheduler == "batch" else "its scheduler"

@@ -19,8 +19,9 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from shared.aws import code_of
 from shared.errors import CloudError
-from shared.fleets.ec2_errors import ERRORS, code_of, is_gone, problem_of, translated
+from shared.fleets.ec2_errors import ERRORS, is_gone, problem_of, translated
 from shared.fleets.ec2_resources import (
     SUSPENDED,
     Machine,

@@ -1,15 +1,12 @@
 """What EC2 and its groups answer when they cannot, in our words."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    EndpointConnectionError,
-    HTTPClientError,
-)
+from botocore.exceptions import ClientError
 
+from shared import aws
+from shared.aws import code_of
 from shared.errors import CloudError, OutOfCapacity, OverQuota, RateLimited, Unreachable
 from shared.models.farm import ProblemCode
 
@@ -53,24 +50,11 @@ def problem_of(said: str) -> ProblemCode:
     return PROBLEMS.get(error, ProblemCode.OTHER)
 
 
-def code_of(error: ClientError) -> str:
-    """Return the provider's word."""
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
 def is_gone(error: ClientError) -> bool:
     """Tell whether a group or a machine is not there."""
     return code_of(error) == _INVALID and "not found" in str(error)
 
 
-@contextmanager
-def translated(doing: str) -> Iterator[None]:
+def translated(doing: str) -> AbstractContextManager[None]:
     """Turn the provider's errors into ours."""
-    try:
-        yield
-    except ClientError as exc:
-        raise ERRORS.get(code_of(exc), CloudError)(f"ec2: {doing}: {exc}") from exc
-    except (HTTPClientError, EndpointConnectionError) as exc:
-        raise Unreachable(f"ec2: {doing}: {exc}") from exc
-    except BotoCoreError as exc:
-        raise CloudError(f"ec2: {doing}: {exc}") from exc
+    return aws.translated(f"ec2: {doing}", ERRORS)

@@ -8,20 +8,38 @@ from dataclasses import dataclass, field
 
 from google.cloud import compute_v1
 
+from shared.errors import CloudError
+from shared.models.account import Gpus
 from shared.models.farm import Orchestrator, PoolKey
 
 NAME_LENGTH = 61
 
+# Types of this series have no GPU but those that are attached; all others come with theirs.
+ATTACHED_TO = "n1-"
+# A GPU as the catalogue calls it -> the provider's word for it where it is attached.
+# Source: https://cloud.google.com/compute/docs/gpus, https://cloud.google.com/compute/docs/gpus/create-gpu-vm-general-purpose,
+# read 2026-11.
+ACCELERATORS: Mapping[str, str] = {
+    "NVIDIA T4": "nvidia-tesla-t4",
+    "NVIDIA P4": "nvidia-tesla-p4",
+    "NVIDIA P100": "nvidia-tesla-p100",
+    "NVIDIA V100": "nvidia-tesla-v100",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What every instance is made of. `machine_types` maps our type names to the provider's where they differ."""
+    """What every instance is made of. `machine_types` maps our type names to the provider's where they differ.
+
+    Shapes: `gpus` has those of the types that have any.
+    """
 
     source_image: str = "global/images/family/baton-node"
     disk_gb: int = 50
     network: str = "global/networks/default"
     service_account: str = "default"
     machine_types: Mapping[str, str] = field(default_factory=dict)
+    gpus: Mapping[str, Gpus] = field(default_factory=dict)
 
 
 def group_name(orchestrator: Orchestrator, pool: PoolKey) -> str:
@@ -103,6 +121,8 @@ def _properties(
 ) -> compute_v1.InstanceProperties:
     """Return what an instance of this pool is."""
     spot = pool.is_preemptible
+    machine_type = machine.machine_types.get(pool.instance_type, pool.instance_type)
+    gpus = machine.gpus.get(pool.instance_type)
     facts = {
         "orchestrator": orchestrator.orchestrator_id,
         "instance_type": pool.instance_type,
@@ -119,12 +139,13 @@ def _properties(
     scheduling = compute_v1.Scheduling(
         provisioning_model="SPOT" if spot else "STANDARD",
         automatic_restart=not spot,
-        on_host_maintenance="TERMINATE" if spot else "MIGRATE",
+        on_host_maintenance="TERMINATE" if spot or gpus else "MIGRATE",  # no GPU can migrate
     )
     if spot:
         scheduling.instance_termination_action = "STOP"
     return compute_v1.InstanceProperties(
-        machine_type=machine.machine_types.get(pool.instance_type, pool.instance_type),
+        machine_type=machine_type,
+        guest_accelerators=_attached(machine_type, gpus),
         labels={name: sanitised(value) for name, value in facts.items()},
         metadata=compute_v1.Metadata(
             items=[compute_v1.Items(key=key, value=value) for key, value in metadata.items()]
@@ -139,3 +160,13 @@ def _properties(
             )
         ],
     )
+
+
+def _attached(machine_type: str, gpus: Gpus | None) -> list[compute_v1.AcceleratorConfig]:
+    """Return the GPUs that must be attached. Raises: CloudError when the provider attaches none of this model."""
+    if gpus is None or not machine_type.startswith(ATTACHED_TO):
+        return []
+    if gpus.model not in ACCELERATORS:
+        raise CloudError(f"gce: {machine_type}: no {gpus.model} can be attached")
+    kind = ACCELERATORS[gpus.model]
+    return [compute_v1.AcceleratorConfig(accelerator_type=kind, accelerator_count=gpus.count)]

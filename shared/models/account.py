@@ -90,6 +90,14 @@ class ApiKey:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Gpus:
+    """The GPUs of one machine, all of one model."""
+
+    model: str
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class InstanceType:
     """A machine that can be asked for. Units: prices are micro-dollars a minute.
 
@@ -109,6 +117,13 @@ class InstanceType:
     categories: tuple[Mapping[str, object], ...] = ()
     provider: Provider = Provider.GCP
     is_offered: bool = True
+
+    @property
+    def gpus(self) -> Gpus | None:
+        """Its GPUs, as drivers ask for them; None when it has none."""
+        if not self.gpu:
+            return None
+        return Gpus(model=str(self.gpu["gpu_model"]), count=int(str(self.gpu["gpu_count"])))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,3 +151,9 @@ class Package:
     plugins: tuple[str, ...] = ()
     environment: tuple[Variable, ...] = field(default=())
     path: str = ""
+
+    @property
+    def version(self) -> str:
+        """Those parts of its version that it has, in one."""
+        parts = (self.major_version, self.minor_version, self.release_version, self.build_version)
+        return ".".join(part for part in parts if part)

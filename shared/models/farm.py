@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
+from shared.models.account import Provider
 from shared.models.task import Outcome
 
 
@@ -42,17 +43,58 @@ class Shape(NamedTuple):
         return f"{self.instance_type}:{'p' if self.is_preemptible else 's'}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class StockOut:
-    """A pool that could not grow, or whose machines went unused: no growth there, or for whom, until `until`.
+class BreakerState(StrEnum):
+    """Whether a pool may grow."""
 
-    Kept a while longer, because `pause_s` doubles when it happens again. Shapes: `reason` is a ProblemCode.
+    OPEN = "open"  # not at all
+    HALF_OPEN = "half_open"  # by a machine at a time, to find out
+    CLOSED = "closed"  # as much as it likes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Breaker:
+    """A pool where something kept failing, or whose machines went unused: no growth there, or for whom, until `until`.
+
+    Kept a while after it has closed, because `pause_s` doubles when it happens again. Shapes: `cause` is a ProblemCode;
+    one of unused machines is never half open.
     """
 
     pool: PoolKey
     until: datetime
-    reason: str
+    cause: str
     pause_s: int = 60
+    closed_at: datetime | None = None
+
+    @property
+    def opened_at(self) -> datetime:
+        """When it opened last."""
+        return self.until - timedelta(seconds=self.pause_s)
+
+    @property
+    def is_of_unused(self) -> bool:
+        """Tell whether it says only that machines went unused: the pool itself may be well."""
+        return self.cause == ProblemCode.UNUSED
+
+    def state(self, now: datetime) -> BreakerState:
+        """Return what it lets the pool do."""
+        if now < self.until:
+            return BreakerState.OPEN
+        is_over = self.closed_at is not None or self.is_of_unused
+        return BreakerState.CLOSED if is_over else BreakerState.HALF_OPEN
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strike:
+    """A machine that failed, noticed `at` that time: too few of them yet to open the pool's breaker.
+
+    Shapes: `cause` is a ProblemCode.
+    """
+
+    pool: PoolKey
+    cause: str
+    instance: str
+    created_at: datetime
+    at: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +106,11 @@ class Orchestrator:
     `max_per_pool` what the provider lets one group hold. `instance_types` empty means any. `max_per_type` maps an
     instance type to the provider's quota for the region, `min_sizes` a pool's id to how many stay though nothing waits.
     `spare_percent` more are started than wanted, because the slowest boots of many take twice the usual.
+    `price_percents` maps a zone to what machines cost there, in percent of the catalogue's price, 100 unless said.
+    Beside `zones` and `is_enabled`, operators switch the whole region, and single pools by their id: True lets a pool
+    grow whatever its breaker says, False lets it not grow at all. `breakers` and `strikes` are what was learnt.
+    `idle_s` and `max_grow_per_tick` are what the simulator found best: a machine kept for work that may come is paid
+    for, one that is missing is booted within a minute; caps on growth only delay what waits (docs/simulator.md).
     """
 
     orchestrator_id: str
@@ -76,24 +123,52 @@ class Orchestrator:
     is_enabled: bool = True
     instance_types: tuple[str, ...] = ()
     boot_s: int = 60
-    idle_s: int = 60
+    idle_s: int = 0
     max_instances: int = 1000
     max_per_pool: int = 1000
-    max_grow_per_tick: int = 100
+    max_grow_per_tick: int = 1000
     max_per_type: Mapping[str, int] = field(default_factory=dict)
     min_sizes: Mapping[str, int] = field(default_factory=dict)
     spare_percent: int = 10
     tick_s: int = 60
-    stock_outs: tuple[StockOut, ...] = field(default=())
+    price_percents: Mapping[str, int] = field(default_factory=dict)
+    operating_system: str = "linux"
+    is_region_enabled: bool = True
+    pool_switches: Mapping[str, bool] = field(default_factory=dict)
+    breakers: tuple[Breaker, ...] = ()
+    strikes: tuple[Strike, ...] = ()
 
     @property
     def enabled_zones(self) -> list[str]:
         """The zones that may take new work, in order of name."""
-        return sorted(zone for zone, enabled in self.zones.items() if enabled and self.is_enabled)
+        is_on = self.is_enabled and self.is_region_enabled
+        return sorted(zone for zone, enabled in self.zones.items() if enabled and is_on)
+
+    @property
+    def provider(self) -> Provider:
+        """Whose machines it has."""
+        is_aws = self.fleet == "ec2" or (self.is_managed and self.scheduler == "batch")
+        return Provider.AWS if is_aws else Provider.GCP
+
+    @property
+    def is_managed(self) -> bool:
+        """Tell whether its scheduler starts and ends machines by itself."""
+        return self.fleet == "managed"
 
     def offers(self, instance_type: str) -> bool:
         """Tell whether it can start machines of this type at all."""
         return not self.instance_types or instance_type in self.instance_types
+
+    def is_on(self, pool: PoolKey) -> bool:
+        """Tell whether operators let a pool take new work."""
+        is_zone_on = self.zones.get(pool.zone, False) and self.is_enabled and self.is_region_enabled
+        if not is_zone_on or not self.pool_switches:
+            return is_zone_on
+        return self.pool_switches.get(pool.pool_id, True)
+
+    def price_percent(self, zone: str) -> int:
+        """Return what machines cost in a zone, in percent of the catalogue's price."""
+        return self.price_percents.get(zone, 100)
 
 
 class InstanceStatus(StrEnum):
@@ -113,6 +188,11 @@ class ProblemCode(StrEnum):
     STOCK_OUT = "stock_out"
     QUOTA = "quota"
     UNUSED = "unused"  # it starts them, but the scheduler gives them nothing though something waits
+    DEAD_BOOTS = "dead_boots"  # it starts them, but they do not join
+    FAILING_STARTS = (
+        "failing_starts"  # they are stopped, or cannot be started, before they have joined
+    )
+    PREEMPTIONS = "preemptions"  # it took many back at once
     OTHER = "other"
 
 
@@ -122,7 +202,8 @@ class Instance:
 
     Shapes: `idle_since` is set while nothing runs on it, draining or not; `is_unused`: it has been idle for so long
     beside attempts of its shape that they cannot run on it; `free_in_s` is when its attempt is expected to end, None
-    when nobody knows; `problem` is why the provider could not start it yet, or that it stopped it.
+    when nobody knows; `problem` is why the provider could not start it yet, or that it stopped it; the scheduler has
+    seen one that `has_joined`.
     """
 
     name: str
@@ -133,6 +214,7 @@ class Instance:
     is_unused: bool = False
     free_in_s: float | None = None
     problem: ProblemCode | None = None
+    has_joined: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,19 +320,29 @@ class Decision:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Took:
+    """How long it took to plan for all pools of a tick, and from the first look at them until all was carried out."""
+
+    plan_ms: float
+    tick_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class KeptDecision:
-    """A decision as it is kept: whose, and when."""
+    """A decision as it is kept: whose, when, and how long its tick took, where that was noted."""
 
     orchestrator_id: str
     at: datetime
     decision: Decision
+    took: Took | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class PoolState:
     """A pool as a tick saw it last, and the last decision that was taken for it.
 
-    Shapes: `counts` by status; both are empty, and `seen_at` None, before the first tick that saw it.
+    Shapes: `counts` by status; both are empty, and `seen_at` None, before the first tick that saw it. `switch` is what
+    an operator said of it, None when nobody did; `breaker` is known for a while after it has closed.
     """
 
     orchestrator_id: str
@@ -258,3 +350,5 @@ class PoolState:
     counts: Mapping[InstanceStatus, int] = field(default_factory=dict)
     seen_at: datetime | None = None
     last: KeptDecision | None = None
+    switch: bool | None = None
+    breaker: Breaker | None = None

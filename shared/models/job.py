@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from shared.models.account import Provider
 from shared.models.task import TASKS_PER_PAGE, TaskStatus, WaitingFor
 
 
@@ -145,12 +146,35 @@ class Block:
     end: int
 
 
+# What a submission that says nothing of it asks for.
+OUT_OF_MEMORY_RETRIES = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """A larger instance type that a task may go to when it runs out of memory, as the catalogue had it.
+
+    Units: prices are micro-dollars a minute; `memory_mib` is what an attempt on it gets.
+    """
+
+    instance_type: str
+    cores: int
+    memory_mib: int
+    price_micros_per_minute: int
+    preemptible_micros_per_minute: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """One submission's header, status and sums.
 
     `command_seq` counts the commands on the whole job; a page has carried them out when its own `command_seq` is equal.
-    `command` came with number `ordered_seq`, the last edit with `edited_seq`.
+    `command` came with number `ordered_seq`, the last edit with `edited_seq`. What the recovery ladder needs is copied
+    at submission: a task goes to standard machines, at `standard_micros_per_minute`, after `standard_after` preemptible
+    attempts were lost (0: never), and to the next of the `larger` instance types, smallest first, when it runs out of
+    memory. No attempt starts on the `blocked_instances` any more: its frames fail there and succeed elsewhere.
+    `input_bytes` are those of its distinct files; `placement` says why it runs where it does: by which `weights`, and
+    each orchestrator's `scores`.
     """
 
     account_id: str
@@ -164,11 +188,18 @@ class Job:
     is_preemptible: bool
     price_micros_per_minute: int
     output_path: str
+    provider: Provider = Provider.GCP
+    operating_system: str = "linux"
     cores: int = 1
     memory_mib: int = 0
+    input_bytes: int = 0
     priority: int = 5
     max_instances: int = 0
     preempted_retries: int = 0
+    standard_after: int = 0
+    standard_micros_per_minute: int | None = None
+    out_of_memory_retries: int = OUT_OF_MEMORY_RETRIES
+    larger: tuple[Rung, ...] = ()
     scout_task_ids: tuple[str, ...] = ()
     scouts_pending: bool = False
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -184,10 +215,12 @@ class Job:
     reviewed_at: datetime | None = None
     reviewed_by: str = ""
     orchestrator_id: str = ""
+    placement: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     upload: Upload = field(default_factory=lambda: Upload(state=UploadState.DONE))
     sync: Sync = field(default_factory=lambda: Sync(state=SyncState.DONE))
     waiting_for: WaitingFor | None = None
     waiting_note: str = ""
+    blocked_instances: tuple[str, ...] = ()
     counts: Mapping[TaskStatus, int] = field(default_factory=dict)
     cost_micros: int = 0
     started_at: datetime | None = None

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from shared.models.job import AttemptRef
 from shared.models.task import Outcome
@@ -41,3 +42,10 @@ class LedgerSums:
     billed_minutes: int = 0
     core_minutes: int = 0
     cost_micros: int = 0
+
+
+class Ending(NamedTuple):
+    """Where and when an attempt ended."""
+
+    instance: str
+    at: datetime

@@ -39,6 +39,8 @@ class Submission:
     priority: int
     max_instances: int
     preempted_retries: int
+    standard_after: int
+    out_of_memory_retries: int
     scouts: tuple[int, ...]
     package_ids: tuple[str, ...]
     environment: Mapping[str, str]
@@ -56,6 +58,9 @@ class JobEdit:
     instance_type: str | None = None
     is_preemptible: bool | None = None
     max_instances: int | None = None
+    preempted_retries: int | None = None
+    standard_after: int | None = None
+    out_of_memory_retries: int | None = None
 
 
 class OfferedFile(NamedTuple):

@@ -64,7 +64,8 @@ class Attempt:
     """One try of a task on one instance; live while `outcome` is None.
 
     Units: minutes are started minutes; `cost_micros` is `billed_minutes` times the price, which is copied at the claim
-    as the `cores` are: whatever the job asks for later, this is what runs.
+    as `cores` and `memory_mib` are: whatever the job asks for later, this is what runs. `note` says why it is
+    not simply what the job asks for.
     """
 
     number: int
@@ -78,6 +79,8 @@ class Attempt:
     started_at: datetime
     alive_at: datetime
     cores: int = 1
+    memory_mib: int = 0
+    note: str = ""
     ended_at: datetime | None = None
     outcome: Outcome | None = None
     exit_code: int | None = None

@@ -4,32 +4,29 @@ Batch starts and ends machines by itself, in whichever zone it finds them, so it
 beside it is `managed`. Queues are found by their tags (`baton-orchestrator`, `baton-instance-type`,
 `baton-preemptible`); the job definition of a queue has the queue's name. Batch knows no token that makes a submission
 unique: we look for the name first. Two that look at the same moment make two jobs, of which only one agent gets the
-attempt. Batch removes no job: one that is forgotten carries a tag.
+attempt. Batch removes no job: one that is forgotten carries a tag. It can be told of no zone and no machine that an
+attempt avoids; who starts on such a machine is refused when it claims its attempt.
 Source: https://docs.aws.amazon.com/batch/latest/APIReference/, read 2026-11.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    EndpointConnectionError,
-    HTTPClientError,
-)
 
+from shared import aws
 from shared.errors import CloudError, RateLimited, Unreachable
+from shared.models.account import Gpus
 from shared.models.farm import Node, Placement, Shape, Stage
+from shared.models.task import Outcome
 from shared.ports import SubmittedAttempt
 
-# Code of the answer, else its status -> error; everything else is a CloudError.
 ERRORS: Mapping[str | int, type[CloudError]] = {
     "ThrottlingException": RateLimited,
     "TooManyRequestsException": RateLimited,
@@ -50,9 +47,12 @@ STAGES: Mapping[str, Stage] = {
 }
 # In the order in which a job passes through: whoever reads them so misses none.
 LIVE = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
-# Why a job failed whose machine went, taken back or broken.
+# Why a job failed whose machine went; whether it was taken back or broke, it does not say.
 # Source: https://docs.aws.amazon.com/batch/latest/userguide/bestpractice6.html, read 2026-11.
 MACHINE_GONE = "Host EC2"
+# How a container's own reason begins that had more memory than it may.
+# Source: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/stopped-task-error-codes.html, read 2026-11.
+OUT_OF_MEMORY = "OutOfMemoryError"
 
 CONNECT_S, READ_S = 5, 60
 PER_PAGE = 100
@@ -82,7 +82,10 @@ class _Queue:
 
 
 class BatchScheduler:
-    """The attempts of one orchestrator. `endpoint` is set only where the API is not Amazon's own."""
+    """The attempts of one orchestrator. `endpoint` is set only where the API is not Amazon's own.
+
+    Shapes: `gpus` has those of the instance types that have any.
+    """
 
     def __init__(
         self,
@@ -90,9 +93,11 @@ class BatchScheduler:
         *,
         orchestrator_id: str,
         endpoint: str = "",
+        gpus: Mapping[str, Gpus] | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._orchestrator_id = orchestrator_id
+        self._gpus = gpus or {}
         self._now = now
         self._known: dict[Shape, _Queue] = {}
         self._seen: Mapping[str, Sequence[Wire]] = {}
@@ -112,7 +117,8 @@ class BatchScheduler:
         with _translated(f"submitting {attempt.ref.attempt_id}"):
             queue = self._queue(attempt.shape)
             if not self._named(queue, attempt.ref.attempt_id):
-                asked = job_of(attempt, queue.name, self._orchestrator_id)
+                gpus = self._gpus.get(attempt.shape.instance_type)
+                asked = job_of(attempt, queue.name, self._orchestrator_id, gpus=gpus)
                 if queue.has_priorities:
                     asked |= priority_of(attempt)
                 self._client.submit_job(**asked)
@@ -214,9 +220,13 @@ class BatchScheduler:
         return found
 
 
-def job_of(attempt: SubmittedAttempt, queue: str, orchestrator_id: str) -> dict[str, Any]:
+def job_of(
+    attempt: SubmittedAttempt, queue: str, orchestrator_id: str, *, gpus: Gpus | None = None
+) -> dict[str, Any]:
     """Return the request that has Batch run an attempt once and never again by itself."""
     memory_mib = max(int(attempt.memory_mib * MEMORY_SHARE), 4)
+    needs = {"VCPU": attempt.cores, "MEMORY": memory_mib}
+    needs |= {"GPU": gpus.count} if gpus else {}
     return {
         "jobName": attempt.ref.attempt_id,
         "jobQueue": queue,
@@ -226,8 +236,7 @@ def job_of(attempt: SubmittedAttempt, queue: str, orchestrator_id: str) -> dict[
                 {"name": name, "value": value} for name, value in attempt.environment.items()
             ],
             "resourceRequirements": [
-                {"type": "VCPU", "value": str(attempt.cores)},
-                {"type": "MEMORY", "value": str(memory_mib)},
+                {"type": name, "value": str(amount)} for name, amount in needs.items()
             ],
         },
         "retryStrategy": {"attempts": 1},
@@ -249,7 +258,9 @@ def _placement(job: Wire, shape: Shape) -> Placement:
     stage = STAGES[job["status"]]
     if job["status"] == "FAILED" and job.get("statusReason", "").startswith(MACHINE_GONE):
         stage = Stage.LOST
-    host = job.get("container", {}).get("containerInstanceArn", "")
+    container = job.get("container", {})
+    host = container.get("containerInstanceArn", "")
+    is_oom = job["status"] == "FAILED" and container.get("reason", "").startswith(OUT_OF_MEMORY)
     return Placement(
         attempt_id=job["jobName"],
         shape=shape,
@@ -258,6 +269,7 @@ def _placement(job: Wire, shape: Shape) -> Placement:
         submitted_at=_at(job["createdAt"]),
         started_at=_at(job.get("startedAt")),
         ended_at=_at(job.get("stoppedAt")),
+        cause=Outcome.OUT_OF_MEMORY if is_oom else None,
     )
 
 
@@ -278,17 +290,6 @@ def _batches(job_ids: Sequence[str]) -> Iterator[Sequence[str]]:
         yield job_ids[start : start + PER_PAGE]
 
 
-@contextmanager
-def _translated(doing: str) -> Iterator[None]:
+def _translated(doing: str) -> AbstractContextManager[None]:
     """Turn the provider's errors into ours."""
-    try:
-        yield
-    except ClientError as exc:
-        status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        code = str(exc.response.get("Error", {}).get("Code", ""))
-        error = ERRORS.get(code) or ERRORS.get(status, CloudError)
-        raise error(f"batch: {doing}: {status} {exc}") from exc
-    except (HTTPClientError, EndpointConnectionError) as exc:
-        raise Unreachable(f"batch: {doing}: {exc}") from exc
-    except BotoCoreError as exc:
-        raise CloudError(f"batch: {doing}: {exc}") from exc
+    return aws.translated(f"batch: {doing}", ERRORS)

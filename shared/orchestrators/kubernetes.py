@@ -15,6 +15,7 @@ from urllib3.exceptions import HTTPError
 
 from shared.errors import CloudError, RateLimited, Unreachable
 from shared.models.farm import Node, Placement, Shape, Stage
+from shared.models.task import Outcome
 from shared.orchestrators.kubernetes_bodies import (
     ATTEMPT,
     INSTANCE_TYPE,
@@ -170,16 +171,18 @@ def _placement(job: Wire | None, pod: Wire | None, up: set[str]) -> Placement:
     known = job or pod
     assert known is not None, "an attempt is seen by its Job or its pod"
     said = known["metadata"]["annotations"]
+    shape = Shape(said[INSTANCE_TYPE], said[PREEMPTIBLE] == "true")
     stage = _stage_of_job(job) if job and not pod else _stage_of_pod(pod or {}, up)
     started_at, ended_at = _times(job, pod)
     return Placement(
         attempt_id=said[ATTEMPT],
-        shape=Shape(said[INSTANCE_TYPE], said[PREEMPTIBLE] == "true"),
+        shape=shape,
         stage=stage,
         instance=_node_of(pod) if pod else "",
         submitted_at=_moment(known["metadata"]["creationTimestamp"]),
         started_at=started_at,
         ended_at=ended_at if stage in (Stage.ENDED, Stage.LOST) else None,
+        cause=_cause(pod, is_preemptible=shape.is_preemptible) if pod else None,
     )
 
 
@@ -230,10 +233,32 @@ def _finish(job: Wire) -> Wire | None:
     return _condition(job, "Complete") or _condition(job, "Failed")
 
 
+def _cause(pod: Wire, *, is_preemptible: bool) -> Outcome | None:
+    """Return how a pod that failed ended where Kubernetes knows.
+
+    A kubelet that shuts down with its machine says `Terminated`; one that evicts for want of a resource says `Evicted`
+    under the same condition. Only machines that the provider may take back count as taken back.
+    Sources, read 2026-11: https://kubernetes.io/docs/concepts/workloads/pods/disruptions/,
+    https://kubernetes.io/docs/concepts/cluster-administration/node-shutdown/.
+    """
+    if pod["status"].get("phase") != "Failed":
+        return None
+    if (_container_state(pod).get("terminated") or {}).get("reason") == "OOMKilled":
+        return Outcome.OUT_OF_MEMORY
+    disruption = _condition(pod, "DisruptionTarget") or {}
+    said = disruption.get("reason"), pod["status"].get("reason")
+    is_shut_down = said == ("TerminationByKubelet", "Terminated")
+    return Outcome.PREEMPTED if is_shut_down and is_preemptible else None
+
+
+def _container_state(pod: Wire) -> Wire:
+    statuses: Sequence[Wire] = pod["status"].get("containerStatuses") or [{}]
+    return statuses[0].get("state") or {}
+
+
 def _times(job: Wire | None, pod: Wire | None) -> tuple[datetime | None, datetime | None]:
     """Return when an attempt's container started and ended, as far as anybody told."""
-    statuses = (pod["status"].get("containerStatuses") if pod else None) or [{}]
-    state = statuses[0].get("state") or {}
+    state = _container_state(pod) if pod else {}
     ended = state.get("terminated") or {}
     started = ended or state.get("running") or {}
     finish = (_finish(job) if job else None) or {}

@@ -2,15 +2,18 @@
 
 Sources, read 2026-11: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/job-v1/,
 https://cloud.google.com/kubernetes-engine/docs/concepts/spot-vms,
-https://docs.aws.amazon.com/eks/latest/userguide/managed-node-groups.html, https://karpenter.sh/docs/concepts/scheduling/.
+https://docs.aws.amazon.com/eks/latest/userguide/managed-node-groups.html, https://karpenter.sh/docs/concepts/scheduling/,
+https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/,
+https://cloud.google.com/kubernetes-engine/docs/how-to/gpus.
 """
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from shared.models.account import Gpus
 from shared.ports import SubmittedAttempt
 
 # On Jobs and pods whose they are, on nodes whose attempts they may run.
@@ -28,6 +31,12 @@ SPOT_LABELS: Mapping[str, str] = {
     "eks.amazonaws.com/capacityType": "SPOT",
     "karpenter.sh/capacity-type": "spot",
 }
+
+# The resource by which pods get GPUs, and the taint that keeps all others off the machines that have some.
+GPU = "nvidia.com/gpu"
+
+# What nodes outside avoided zones are worth more than those inside: the most there is.
+AVOIDED_WEIGHT = 100
 
 # Operators may keep everything else off the farm's nodes with a taint of this name.
 FARM_TAINT = "baton/farm"
@@ -61,7 +70,8 @@ class Site:
     """Where an orchestrator's attempts run, and what of.
 
     Shapes: `address` is the API server's base URL, `image` has the command `baton-agent`; `machine_types` maps names of
-    the catalogue to the provider's, a name that is not there is the provider's own.
+    the catalogue to the provider's, a name that is not there is the provider's own; `gpus` has those of the types that
+    have any.
     """
 
     orchestrator_id: str
@@ -69,6 +79,7 @@ class Site:
     namespace: str
     image: str
     machine_types: Mapping[str, str] = field(default_factory=dict)
+    gpus: Mapping[str, Gpus] = field(default_factory=dict)
 
 
 def name_of(attempt_id: str) -> str:
@@ -140,6 +151,7 @@ def secret_of(attempt: SubmittedAttempt, job: Mapping[str, Any]) -> dict[str, An
 
 
 def _pod_of(attempt: SubmittedAttempt, site: Site) -> dict[str, Any]:
+    has_gpus = attempt.shape.instance_type in site.gpus
     return {
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": GRACE_S,
@@ -150,10 +162,11 @@ def _pod_of(attempt: SubmittedAttempt, site: Site) -> dict[str, Any]:
             "nodeAffinity": {
                 "requiredDuringSchedulingIgnoredDuringExecution": {
                     "nodeSelectorTerms": _terms(attempt, site)
-                }
+                },
+                **_preferences(attempt.avoided_zones),
             }
         },
-        "tolerations": _tolerations(attempt.shape.is_preemptible),
+        "tolerations": _tolerations(attempt.shape.is_preemptible, has_gpus=has_gpus),
         "containers": [_container(attempt, site)],
         "volumes": [
             {"name": "baton", "hostPath": {"path": "/var/lib/baton", "type": "DirectoryOrCreate"}}
@@ -169,14 +182,20 @@ def _container(attempt: SubmittedAttempt, site: Site) -> dict[str, Any]:
         if name != TOKEN
     ]
     memory = f"{memory_of(attempt.memory_mib)}Mi"
+    has = site.gpus.get(attempt.shape.instance_type)
+    gpus = {GPU: str(has.count)} if has else {}  # the limit must be what is requested
     return {
         "name": "agent",
         "image": site.image,
         "command": ["baton-agent"],
         "env": [*open_, {"name": TOKEN, "valueFrom": token}],
         "resources": {
-            "requests": {"cpu": f"{int(attempt.cores * 1000 * CPU_SHARE)}m", "memory": memory},
-            "limits": {"cpu": str(attempt.cores), "memory": memory},
+            "requests": {
+                "cpu": f"{int(attempt.cores * 1000 * CPU_SHARE)}m",
+                "memory": memory,
+                **gpus,
+            },
+            "limits": {"cpu": str(attempt.cores), "memory": memory, **gpus},
         },
         "securityContext": {"privileged": True},  # the agent builds the sandbox that renders run in
         "volumeMounts": [{"name": "baton", "mountPath": "/var/lib/baton"}],
@@ -195,17 +214,30 @@ def _terms(attempt: SubmittedAttempt, site: Site) -> list[dict[str, Any]]:
         marks = [[_expression(key, "In", value)] for key, value in SPOT_LABELS.items()]
     else:  # a label that a node does not have is not in any list
         marks = [[_expression(key, "NotIn", value) for key, value in SPOT_LABELS.items()]]
-    return [{"matchExpressions": [*place, *mark]} for mark in marks]
+    # By name: labels that name machines may hold something else. Karpenter starts none for pods that name any.
+    names = [_expression("metadata.name", "NotIn", name) for name in attempt.avoided_instances]
+    other: dict[str, Any] = {"matchFields": names} if names else {}
+    return [{"matchExpressions": [*place, *mark], **other} for mark in marks]
+
+
+def _preferences(avoided_zones: Sequence[str]) -> dict[str, Any]:
+    """Return what has a pod go to an avoided zone only where nothing is free elsewhere."""
+    if not avoided_zones:
+        return {}
+    elsewhere = {"matchExpressions": [_expression(ZONE_LABEL, "NotIn", *avoided_zones)]}
+    preferred = {"weight": AVOIDED_WEIGHT, "preference": elsewhere}
+    return {"preferredDuringSchedulingIgnoredDuringExecution": [preferred]}
 
 
 def _expression(key: str, operator: str, *values: str) -> dict[str, Any]:
     return {"key": key, "operator": operator, "values": list(values)}
 
 
-def _tolerations(is_preemptible: bool) -> list[dict[str, str]]:
+def _tolerations(is_preemptible: bool, *, has_gpus: bool) -> list[dict[str, str]]:
     spot = [
         {"key": key, "operator": "Equal", "value": value, "effect": "NoSchedule"}
         for key, value in SPOT_LABELS.items()
     ]
     farm = {"key": FARM_TAINT, "operator": "Exists", "effect": "NoSchedule"}
-    return [farm, *(spot if is_preemptible else [])]
+    gpu = {"key": GPU, "operator": "Exists", "effect": "NoSchedule"}
+    return [farm, *(spot if is_preemptible else []), *([gpu] if has_gpus else [])]

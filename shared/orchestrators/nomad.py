@@ -15,6 +15,7 @@ from requests.adapters import HTTPAdapter
 
 from shared.errors import CloudError, NotFound, RateLimited, Unreachable
 from shared.models.farm import Node, Placement, Shape, Stage
+from shared.models.task import Outcome
 from shared.ports import SubmittedAttempt
 
 # Status code -> error; everything else is a CloudError.
@@ -47,6 +48,9 @@ STAGES: Mapping[str, Stage] = {
     "lost": Stage.LOST,
     "unknown": Stage.LOST,
 }
+
+# What a node in an avoided zone is worth less than others: the most there is, and more than Nomad gives for a good fit.
+AVOIDED_WEIGHT = -100
 
 Wire = Mapping[str, Any]
 
@@ -168,7 +172,14 @@ def job_of(attempt: SubmittedAttempt, orchestrator_id: str) -> dict[str, Any]:
         "instance_type": shape.instance_type,
         "preemptible": str(shape.is_preemptible).lower(),
     }
-    wanted = ("orchestrator", "instance_type", "preemptible")
+    wanted = [
+        {"LTarget": f"${{meta.{name}}}", "RTarget": meta[name], "Operand": "="}
+        for name in ("orchestrator", "instance_type", "preemptible")
+    ]
+    wanted += [
+        {"LTarget": "${node.unique.name}", "RTarget": name, "Operand": "!="}
+        for name in attempt.avoided_instances
+    ]
     task = {
         "Name": "agent",
         "Driver": "raw_exec",
@@ -195,13 +206,27 @@ def job_of(attempt: SubmittedAttempt, orchestrator_id: str) -> dict[str, Any]:
         "Type": "batch",
         "Priority": min(max(attempt.priority * 10, 1), 100),
         "Datacenters": list(attempt.zones),
-        "Constraints": [
-            {"LTarget": f"${{meta.{name}}}", "RTarget": meta[name], "Operand": "="}
-            for name in wanted
-        ],
+        "Constraints": wanted,
+        "Affinities": _affinities(attempt.avoided_zones),
         "Meta": meta,
         "TaskGroups": [group],
     }
+
+
+def _affinities(avoided_zones: Sequence[str]) -> list[dict[str, Any]]:
+    """Return what has Nomad take a node of an avoided zone only where nothing is free elsewhere.
+
+    Source: https://developer.hashicorp.com/nomad/docs/job-specification/affinity, read 2026-11.
+    """
+    if not avoided_zones:
+        return []
+    avoided = {
+        "LTarget": "${node.datacenter}",
+        "RTarget": ",".join(avoided_zones),
+        "Operand": "set_contains_any",
+        "Weight": AVOIDED_WEIGHT,
+    }
+    return [avoided]
 
 
 def _placement(job: Wire, alloc: Wire | None) -> Placement:
@@ -216,6 +241,7 @@ def _placement(job: Wire, alloc: Wire | None) -> Placement:
         submitted_at=_at(job["SubmitTime"]),
         started_at=started_at,
         ended_at=ended_at,
+        cause=_cause(alloc) if alloc else None,
     )
 
 
@@ -230,7 +256,19 @@ def _leftover(alloc: Wire, shape: Shape) -> Placement:
         instance=alloc["NodeName"],
         started_at=started_at,
         ended_at=ended_at,
+        cause=_cause(alloc),
     )
+
+
+def _cause(alloc: Wire) -> Outcome | None:
+    """Return how an allocation's process ended where its machine knows: that the kernel took it for its memory.
+
+    Source: https://developer.hashicorp.com/nomad/api-docs/allocations, events of `TaskStates`, read 2026-11.
+    """
+    state = (alloc.get("TaskStates") or {}).get("agent") or {}
+    ends = [event for event in state.get("Events") or () if event["Type"] == "Terminated"]
+    is_oom = bool(ends) and (ends[-1].get("Details") or {}).get("oom_killed") == "true"
+    return Outcome.OUT_OF_MEMORY if is_oom and alloc["ClientStatus"] == "failed" else None
 
 
 def _times(alloc: Wire) -> tuple[datetime | None, datetime | None]:

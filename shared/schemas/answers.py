@@ -212,6 +212,11 @@ class TaskSchema(Schema):
     reason = fields.String(allow_none=True)
     instance = fields.String(allow_none=True)
     zone = fields.String(allow_none=True)
+    instance_type = fields.String(allow_none=True)
+    preemptible = fields.Boolean(allow_none=True)
+    note = fields.String(
+        allow_none=True, metadata={"description": "why it ran elsewhere than the job asks for"}
+    )
     started_at = fields.AwareDateTime(allow_none=True)
     ended_at = fields.AwareDateTime(allow_none=True)
     memory_peak_mib = fields.Integer(allow_none=True)

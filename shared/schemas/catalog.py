@@ -133,6 +133,11 @@ class OrchestratorSchema(Schema):
         keys=fields.String(validate=_check_pool),
         values=fields.Integer(strict=True, validate=validate.Range(0)),
     )
+    price_percents = fields.Dict(
+        keys=fields.String(validate=_WORD),
+        values=fields.Integer(strict=True, validate=validate.Range(1, 10_000)),
+    )
+    operating_system = fields.String(validate=_LINUX)
     spare_percent = fields.Integer(strict=True, validate=validate.Range(0, 100))
     tick_s = fields.Integer(strict=True, validate=_POSITIVE)
 

@@ -5,6 +5,7 @@ from typing import Any
 from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields, post_load, validate
 
 from shared.models.submission import JobEdit
+from shared.schemas.retries import MAX_LARGER, MAX_RETRIES
 from shared.schemas.submission import MAX_JOB_INSTANCES, MAX_PRIORITY
 
 
@@ -18,6 +19,9 @@ class EditSchema(Schema):
     instance_type = fields.String(validate=validate.Length(1, 100))
     preemptible = fields.Boolean()
     max_instances = fields.Integer(strict=True, validate=validate.Range(0, MAX_JOB_INSTANCES))
+    preempted_retries = fields.Integer(strict=True, validate=validate.Range(0, MAX_RETRIES))
+    standard_after = fields.Integer(strict=True, validate=validate.Range(0, MAX_RETRIES))
+    out_of_memory_retries = fields.Integer(strict=True, validate=validate.Range(0, MAX_LARGER))
 
     @post_load
     def make(self, said: dict[str, Any], **_: Any) -> JobEdit:

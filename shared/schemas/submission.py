@@ -19,6 +19,7 @@ from shared.core.paths import node_path
 from shared.models.submission import Submission, SubmittedFile, SubmittedTask
 from shared.schemas.bounded import MAX_COMPLAINTS, Pairs, Strings
 from shared.schemas.md5 import PATTERN, is_md5
+from shared.schemas.retries import RetryPolicies
 
 MAX_TASKS = 100_000
 MAX_FILES = 200_000
@@ -205,24 +206,6 @@ class Emails(Schema):
         return said | {"emails": [each for each in said["emails"] if each not in ("", None)]}
 
 
-class RetryPolicy(Schema):
-    """What to do about one kind of end."""
-
-    class Meta:
-        unknown = EXCLUDE
-
-    max_retries = fields.Integer(strict=True, load_default=0, validate=validate.Range(0, 1000))
-
-
-class RetryPolicies(Schema):
-    """The clients know of preemption only."""
-
-    class Meta:
-        unknown = EXCLUDE
-
-    preempted = fields.Nested(RetryPolicy, load_default=dict)
-
-
 class SubmissionSchema(Schema):
     """Clients of all versions send the same 21 keys; what a later one adds is passed over."""
 
@@ -235,7 +218,7 @@ class SubmissionSchema(Schema):
     output_path = fields.String(
         required=True, validate=[validate.Length(1, MAX_PATH_CHARACTERS), _check_output_path]
     )
-    autoretry_policy = fields.Nested(RetryPolicies, load_default=dict)
+    autoretry_policy = fields.Nested(RetryPolicies, load_default=lambda: RetryPolicies().load({}))
     environment = Pairs(
         max_count=1000,
         max_name=1024,
@@ -287,7 +270,9 @@ class SubmissionSchema(Schema):
             is_preemptible=said["preemptible"],
             priority=said["priority"],
             max_instances=said["max_instances"],
-            preempted_retries=said["autoretry_policy"].get("preempted", {}).get("max_retries", 0),
+            preempted_retries=said["autoretry_policy"]["preempted"]["max_retries"],
+            standard_after=said["autoretry_policy"]["preempted"]["standard_after"],
+            out_of_memory_retries=said["autoretry_policy"]["out_of_memory"]["max_retries"],
             scouts=_scouts([frames for _, frames in said["tasks_data"]], said["scout_frames"]),
             package_ids=tuple(dict.fromkeys(said["software_package_ids"])),
             environment=said["environment"],

@@ -60,9 +60,8 @@ def create_account(
         environment=_variables(environment),
     )
     _check(account)
-    if _exists(account_id, accounts):
+    if not accounts.create_account(account):
         raise Conflict(f"account {account_id} exists already")
-    accounts.save_account(account)
     return account
 
 
@@ -138,14 +137,6 @@ def _variables(environment: Mapping[str, str]) -> tuple[Variable, ...]:
     )
 
 
-def _exists(account_id: str, accounts: AccountStore) -> bool:
-    try:
-        accounts.account(account_id)
-    except NotFound:
-        return False
-    return True
-
-
 def create_project(account_id: str, name: str, accounts: AccountStore) -> Project:
     """Create a project, or make it active again. Raises: NotFound (no such account); InvalidRequest."""
     known_account(account_id, accounts)
@@ -204,7 +195,7 @@ def give_role(account_id: str, user: User, accounts: AccountStore) -> None:
     """Let the keys of a user do what the user may do now."""
     for key in accounts.api_keys(account_id):
         if key.user_id == user.user_id and key.role is not user.role:
-            accounts.save_api_key(replace(key, role=user.role))
+            accounts.change_api_key(key.client_id, lambda now: replace(now, role=user.role))
 
 
 def create_key(
@@ -239,9 +230,8 @@ def create_key(
 
 def revoke_key(client_id: str, now: datetime, accounts: AccountStore) -> None:
     """Let a key sign in no more, nor its tokens call; revoked once more, nothing changes. Raises: NotFound."""
-    key = known_key(client_id, accounts)
-    if key.revoked_at is None:
-        accounts.save_api_key(replace(key, revoked_at=now))
+    known_key(client_id, accounts)
+    accounts.change_api_key(client_id, lambda key: replace(key, revoked_at=key.revoked_at or now))
 
 
 def known_key(client_id: str, accounts: AccountStore) -> ApiKey:

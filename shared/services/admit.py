@@ -1,13 +1,14 @@
 """Admit: let the next tasks of an account start, one round at a time, within every limit."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
 from shared.core.admission import Turn, turns
-from shared.core.placement import choose
+from shared.core.placement import home_for
+from shared.core.recovery import at_home
 from shared.errors import CloudError
 from shared.log import log
-from shared.models.farm import Shape
 from shared.models.job import Job, JobRef
 from shared.models.task import PageSummary, WaitingFor
 from shared.ports import Ports, Round
@@ -128,25 +129,31 @@ def _at_home(job: Job, ports: Ports) -> Job:
     """Return the job with the orchestrator where it runs; none is chosen while none can take it."""
     if job.orchestrator_id:
         return job
-    shape = Shape(job.instance_type, job.is_preemptible)
-    # The catalogue's prices are the same everywhere and the store is one region's: neither tells one from another.
-    choice = choose(
-        ports.orchestrators.orchestrators(),
-        shape,
-        holds_data={},
-        data_bytes=0,
-        prices={},
-        now=ports.now(),
-    )
+    orchestrators = ports.orchestrators.orchestrators()
+    choice = home_for(job, orchestrators, store_region=ports.store_region, now=ports.now())
     if choice.orchestrator_id is None:
         _note(job, choice.waiting_for or WaitingFor.ADMISSION, choice.note, ports)
         return job
-    home = choice.orchestrator_id
+    home = next(each for each in orchestrators if each.orchestrator_id == choice.orchestrator_id)
+    why: dict[str, Any] = {"scores": choice.scores, "weights": asdict(choice.weights)}
+    log(
+        "INFO",
+        "job placed",
+        account_id=job.account_id,
+        job_id=job.job_id,
+        orchestrator_id=home.orchestrator_id,
+        **why,
+    )
 
     def with_home(now: Job) -> Job:
         # An edit since may ask for what this one does not have: the next round chooses anew.
-        is_other = (now.instance_type, now.is_preemptible) != shape
-        return now if now.orchestrator_id or is_other else replace(now, orchestrator_id=home)
+        is_other = (now.instance_type, now.is_preemptible) != (
+            job.instance_type,
+            job.is_preemptible,
+        )
+        return (
+            now if now.orchestrator_id or is_other else replace(at_home(now, home), placement=why)
+        )
 
     return ports.jobs.change_job(job.ref, with_home)
 

@@ -9,6 +9,7 @@ from shared.ports import Ports
 # What nobody waits for is asked for at most this often by one process; the schedule makes up for what it leaves out.
 _SETTLE_PAUSE = timedelta(seconds=1)
 _METER_PAUSE = timedelta(seconds=60)
+_SHRINK_PAUSE = timedelta(seconds=5)
 _REMEMBERED = 10_000
 
 _asked: dict[Hashable, datetime] = {}
@@ -24,6 +25,12 @@ def ask_to_scale(orchestrator_id: str, ports: Ports) -> None:
     """Have a tick at once, because something began to wait or nothing waits any more; several who ask get one."""
     if orchestrator_id:
         ports.bus.publish("scale", [{"orchestrator_id": orchestrator_id}])
+
+
+def ask_to_shrink(orchestrator_id: str, ports: Ports) -> None:
+    """Have a tick, because machines got free and nothing waits; passed over when it was asked for a moment ago."""
+    if _is_first(("shrink", orchestrator_id), ports.now(), _SHRINK_PAUSE):
+        ask_to_scale(orchestrator_id, ports)
 
 
 def ask_to_meter(account_id: str, ports: Ports) -> None:

@@ -11,16 +11,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from shared.core.blocking import is_refused
 from shared.core.lifecycle import Report, claim, report
 from shared.core.paths import node_path
+from shared.core.recovery import next_step
 from shared.errors import AttemptWithdrawn, CloudError, InvalidRequest, StaleAttempt
 from shared.log import log
-from shared.models.farm import Shape
 from shared.models.job import AttemptRef, Fence, Job
 from shared.models.task import Attempt, Outcome, Task, TaskStatus
 from shared.ports import Ports, TaskChange
 from shared.services.ask import ask_to_settle
 from shared.services.ledger import entry_of
+from shared.services.unclaimed import take_back
 
 HEARTBEAT_S = 10
 URL_LIFETIME_S = 6 * 3600
@@ -88,13 +90,15 @@ def claim_attempt(
     `shape` names what it was placed for: where the job asks for other machines by now, this one is not billed as such.
     Raises: StaleAttempt; AttemptWithdrawn.
     """
-    seen: list[tuple[Task, Job]] = []
+    seen: list[tuple[Task, Job, Attempt]] = []
+    is_blocked = False
 
     def decide(task: Task, job: Job) -> TaskChange | None:
-        seen[:] = [(task, job)]
-        wanted = Shape(job.instance_type, job.is_preemptible).name
-        if task.live is None and shape not in ("", wanted):
-            raise AttemptWithdrawn(f"the job asks for {wanted} now, not for {shape}")
+        nonlocal is_blocked
+        step = next_step(job, task.attempts)
+        is_next = task.live is None and task.attempt == ref.number
+        if is_next and shape not in ("", step.shape.name):
+            raise AttemptWithdrawn(f"the job asks for {step.shape.name} now, not for {shape}")
         now = ports.now()
         attempt = Attempt(
             number=ref.number,
@@ -102,18 +106,25 @@ def claim_attempt(
             instance=instance,
             zone=zone,
             orchestrator_id=job.orchestrator_id,
-            instance_type=job.instance_type,
-            is_preemptible=job.is_preemptible,
-            price_micros_per_minute=job.price_micros_per_minute,
-            cores=job.cores,
+            instance_type=step.shape.instance_type,
+            is_preemptible=step.shape.is_preemptible,
+            price_micros_per_minute=step.price_micros_per_minute,
+            cores=step.cores,
+            memory_mib=step.memory_mib,
+            note=step.note,
             started_at=now,
             alive_at=now,
         )
+        seen[:] = [(task, job, task.live or attempt)]
         moved = claim(task, job, attempt)
-        return TaskChange(task=moved.task, page=moved.page) if moved else None
+        is_blocked = moved is not None and is_refused(job, task, instance)
+        return TaskChange(task=moved.task, page=moved.page) if moved and not is_blocked else None
 
     ports.jobs.change_task(ref.task, decide)
-    task, job = seen[0]
+    if is_blocked:
+        take_back(ref, ports)
+        raise AttemptWithdrawn(f"instance {instance} is blocked for job {ref.job_id}")
+    task, job, held = seen[0]
     ask_to_settle(ref.task.job, ports, is_urgent=job.started_at is None)
     return {
         "attempt": ref.attempt_id,
@@ -121,7 +132,7 @@ def claim_attempt(
         "frames": task.frames,
         "output_path": node_path(job.output_path),
         "spec_url": _spec_url(job, ports),
-        "memory_mib": job.memory_mib,
+        "memory_mib": held.memory_mib,
         "heartbeat_s": HEARTBEAT_S,
     }
 
@@ -241,7 +252,9 @@ def end_attempt(ref: AttemptRef, said: Report, ports: Ports) -> TaskStatus:
         entry = entry_of(job, moved.task, moved.ended)
         return TaskChange(task=moved.task, page=moved.page, ledger=entry)
 
-    applied = ports.jobs.change_task(ref.task, decide)
+    # A success is one whatever has been ordered for the job meanwhile; how anything else ends is the job's to say.
+    is_success = said.outcome is Outcome.SUCCESS
+    applied = ports.jobs.change_task(ref.task, decide, by_task_alone=is_success)
     if applied is not None:
         # Urgent is what others wait for: the end of a page, perhaps of the job, and of a scout.
         ask_to_settle(ref.task.job, ports, is_urgent=applied.open_count == 0 or was_scout)

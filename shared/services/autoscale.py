@@ -1,5 +1,6 @@
 """Autoscale: look at one orchestrator, decide, act, remember. Every step may be repeated or cut short."""
 
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -7,7 +8,9 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from shared.core import census
-from shared.core.scaling import plan
+from shared.core.blocking import Awaited, split_by_use
+from shared.core.breaker import learnt
+from shared.core.replay import PlanInputs, PlannedTick
 from shared.core.waiting import why_waiting
 from shared.errors import CloudError, OutOfCapacity, OverQuota
 from shared.log import log
@@ -15,12 +18,14 @@ from shared.models.farm import (
     Decision,
     FleetInstance,
     FleetProblem,
+    Instance,
     Node,
     Orchestrator,
     Placement,
     PoolKey,
     ProblemCode,
     Shape,
+    Took,
     instance_name,
 )
 from shared.models.job import AttemptRef, JobRef
@@ -61,10 +66,14 @@ class Observation:
 
 @dataclass(frozen=True, kw_only=True)
 class TickReport:
-    """What a round saw, decided and could not do. `reasons` says why attempts of each shape wait."""
+    """What a round saw, decided and could not do. `reasons` says why attempts of each shape wait.
+
+    `planned` is what the decisions were planned from, None where nothing could be planned.
+    """
 
     orchestrator_id: str
     observation: Observation | None = None
+    planned: PlannedTick | None = None
     decisions: Sequence[Decision] = ()
     reasons: Mapping[Shape, tuple[WaitingFor, str]] = field(default_factory=dict)
     errors: Sequence[str] = ()
@@ -72,7 +81,7 @@ class TickReport:
     has_drained: bool = False
 
 
-def _nothing_held(_: Collection[JobRef]) -> Mapping[JobRef, int]:
+def _nothing_held(_: Collection[JobRef]) -> Mapping[JobRef, Awaited]:
     return {}
 
 
@@ -101,13 +110,13 @@ def tick(
     new_token: Callable[[], str],
     follow_up: Callable[[TickReport], None],
     ask_again: Callable[[], None],
-    pending: Callable[[Collection[JobRef]], Mapping[JobRef, int]] = _nothing_held,
+    pending: Callable[[Collection[JobRef]], Mapping[JobRef, Awaited]] = _nothing_held,
 ) -> TickReport | None:
     """Bring an orchestrator's fleet in line with its work; None when another tick is at it, which will go round again.
 
     Shapes: `new_token` returns a few random letters and digits, others each time; `follow_up` is called after each
     round, `ask_again` when another tick is wanted once this one is over: what it took out of use goes at the next look.
-    `pending` returns how many tasks of each job wait, also those that are not at the scheduler yet.
+    `pending` returns what each job waits for.
     """
     held = orchestrators.begin_tick(orchestrator_id, clock())
     if held is None:
@@ -173,8 +182,9 @@ def _round(
     fleet: Fleet,
     clock: Callable[[], datetime],
     new_token: Callable[[], str],
-    pending: Callable[[Collection[JobRef]], Mapping[JobRef, int]],
+    pending: Callable[[Collection[JobRef]], Mapping[JobRef, Awaited]],
 ) -> TickReport:
+    begun = time.perf_counter()
     orchestrator, now = orchestrators.orchestrator(orchestrator_id), clock()
     try:
         seen = observe(orchestrator, scheduler=scheduler, fleet=fleet, now=now)
@@ -191,37 +201,40 @@ def _round(
         expected_s=expected_s,
         now=now,
     )
-    found = [*seen.problems, *census.unused(orchestrator, instances, now)]
-    orchestrator = _remember(orchestrator, found, orchestrators, now)
-    backlog = census.backlog(orchestrator, seen.placements, expected_s)
     jobs = {AttemptRef.parse(each.attempt_id).task.job for each in seen.placements if each.is_live}
-    backlog += census.held_back(seen.placements, pending(jobs), expected_s)
-    decisions = [
-        each
-        for each in plan(
-            orchestrator,
-            backlog=backlog,
-            instances=instances,
-            now=now,
-            new_name=lambda: instance_name(now, new_token()),
-            unlisted_count=_unlisted_count(seen),
-        )
-        if each.pool not in seen.failed
-    ]
+    awaited = pending(jobs)
+    useful, useless = split_by_use(instances, seen.placements, awaited)
+    instances = [*useful, *useless]
+    found = [*seen.problems, *census.unused(orchestrator, useful, now)]
+    orchestrator = _remember(orchestrator, found, instances, orchestrators, now)
+    backlog = census.backlog(orchestrator, seen.placements, expected_s)
+    counts = {ref: each.pending_count for ref, each in awaited.items()}
+    backlog += census.held_back(seen.placements, counts, expected_s)
+    inputs = PlanInputs(
+        orchestrator=orchestrator,
+        now=now,
+        backlog=tuple(backlog),
+        instances=tuple(instances),
+        unlisted_count=_unlisted_count(seen),
+    )
+    planned = _planned(inputs, new_token)
+    decisions = [each for each in planned.decisions if each.pool not in seen.failed]
     outcomes = _act(decisions, seen.nodes, scheduler, fleet)
     problems = [problem for each in outcomes if (problem := each.problem(now)) is not None]
-    orchestrator = _remember(orchestrator, problems, orchestrators, now)
+    orchestrator = _remember(orchestrator, problems, instances, orchestrators, now)
     _record(orchestrator_id, outcomes)
     orchestrators.save_decisions(
         orchestrator_id,
         [_with_error(each) for each in outcomes],
         census.counts((pool for pool in seen.pools if pool not in seen.failed), instances),
         now,
+        Took(plan_ms=planned.plan_ms, tick_s=round(time.perf_counter() - begun, 3)),
     )
     done = [each.decision for each in outcomes if each.error is None]
     return TickReport(
         orchestrator_id=orchestrator_id,
         observation=seen,
+        planned=planned,
         decisions=decisions,
         reasons=why_waiting(
             orchestrator, backlog=backlog, instances=instances, decisions=done, now=now
@@ -230,6 +243,14 @@ def _round(
         has_stock_out=bool(problems),
         has_drained=any(each.drain for each in done),
     )
+
+
+def _planned(inputs: PlanInputs, new_token: Callable[[], str]) -> PlannedTick:
+    """Plan, and note how long that took."""
+    begun = time.perf_counter()
+    decisions = inputs.plan(lambda: instance_name(inputs.now, new_token()))
+    plan_ms = round((time.perf_counter() - begun) * 1000, 1)
+    return PlannedTick(inputs=inputs, decisions=decisions, plan_ms=plan_ms)
 
 
 def _not_scaled(orchestrator_id: str, reason: str, seen: Observation | None) -> TickReport:
@@ -241,15 +262,25 @@ def _not_scaled(orchestrator_id: str, reason: str, seen: Observation | None) -> 
 def _remember(
     orchestrator: Orchestrator,
     problems: Sequence[FleetProblem],
+    instances: Sequence[Instance],
     orchestrators: OrchestratorStore,
     now: datetime,
 ) -> Orchestrator:
-    """Note which pools to leave alone; returns the orchestrator as it is then."""
-    paused = census.stock_outs(orchestrator, problems, now)
-    if set(paused) == set(orchestrator.stock_outs):
+    """Note which pools to leave alone, and which work again; returns the orchestrator as it is then."""
+    after = learnt(orchestrator, problems, instances, now)
+    if after == orchestrator:
         return orchestrator
-    orchestrators.save_stock_outs(orchestrator.orchestrator_id, paused)
-    return replace(orchestrator, stock_outs=paused)
+    orchestrators.save_learnt(after)
+    for each in set(after.breakers) - set(orchestrator.breakers):
+        log(
+            "INFO" if each.closed_at else "WARNING",
+            "breaker closed" if each.closed_at else "breaker opened",
+            orchestrator_id=orchestrator.orchestrator_id,
+            pool_id=each.pool.pool_id,
+            cause=each.cause,
+            until=each.until.isoformat(),
+        )
+    return after
 
 
 def _unlisted_count(seen: Observation) -> int:

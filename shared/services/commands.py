@@ -4,8 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from shared.core.orders import changes_shape, edited
 from shared.core.permissions import Action, check
+from shared.core.recovery import at_home
 from shared.errors import InvalidRequest, NotFound, PartlyRefused, Rejected
 from shared.models.account import InstanceType, Principal
+from shared.models.farm import Orchestrator
 from shared.models.job import Command, Job, JobRef
 from shared.models.submission import JobEdit
 from shared.ports import CatalogStore, Ports
@@ -62,16 +64,28 @@ def edit_jobs(
         raise InvalidRequest({"changes.instance_type": f"unknown: {edit.instance_type}"})
 
     def change(job: Job) -> Job:
+        _check_policy(job, edit)
         if not changes_shape(job, edit):
             return edited(job, edit, None)
         machine = types.get(edit.instance_type or job.instance_type)
         if machine is None:
             raise InvalidRequest({"changes.instance_type": f"offered no more: {job.instance_type}"})
         _check_system(machine, known.get(job.instance_type))
-        _check_home(job, machine, ports)
-        return edited(job, edit, machine)
+        after = edited(job, edit, machine, offered)
+        return at_home(after, _checked_home(job, machine, ports)) if job.orchestrator_id else after
 
     _for_each(principal, job_ids, lambda ref: edit_job(ref, change, ports), ports)
+
+
+def _check_policy(job: Job, edit: JobEdit) -> None:
+    """Refuse a number of losses after which no attempt would be left, where the edit is about that."""
+    if edit.preempted_retries is None and edit.standard_after is None:
+        return
+    retries = job.preempted_retries if edit.preempted_retries is None else edit.preempted_retries
+    losses = job.standard_after if edit.standard_after is None else edit.standard_after
+    if losses > retries:
+        reason = f"{losses} must be at most preempted_retries, {retries}"
+        raise InvalidRequest({"changes.standard_after": reason})
 
 
 def _check_system(machine: InstanceType, before: InstanceType | None) -> None:
@@ -80,13 +94,13 @@ def _check_system(machine: InstanceType, before: InstanceType | None) -> None:
         raise InvalidRequest({"changes.instance_type": reason})
 
 
-def _check_home(job: Job, machine: InstanceType, ports: Ports) -> None:
-    """A job stays where its attempts and inputs are. Raises: InvalidRequest."""
-    if not job.orchestrator_id:
-        return
-    if not ports.orchestrators.orchestrator(job.orchestrator_id).offers(machine.name):
+def _checked_home(job: Job, machine: InstanceType, ports: Ports) -> Orchestrator:
+    """Return where a job runs: it stays where its attempts and inputs are. Raises: InvalidRequest."""
+    home = ports.orchestrators.orchestrator(job.orchestrator_id)
+    if home.provider is not machine.provider or not home.offers(machine.name):
         reason = f"{job.orchestrator_id}, where the job runs, has no {machine.name}"
         raise InvalidRequest({"changes.instance_type": reason})
+    return home
 
 
 def _for_each(

@@ -25,8 +25,6 @@ MAX_TASKS_A_PAGE = 500
 MAX_FILES_A_PAGE = 1000
 MAX_FILES_AT_ONCE = 10_000
 _AT_ONCE = 16
-# While a page is being fetched its job is summed once for so many of its tasks.
-_SUMMED_AFTER = 10
 _CURSOR = re.compile(r"[0-9]{1,9}")
 _HAS_FRAMES = (TaskStatus.SUCCESS, TaskStatus.DOWNLOADED)
 
@@ -113,15 +111,14 @@ def note_empty(job: Job, tasks: Sequence[Task], ports: Ports) -> None:
 
 
 def note_downloaded(ref: TaskRef, number: int, ports: Ports) -> None:
-    """Note that the frames of this attempt arrived; the job is summed anew after the last of a page, and now and then.
+    """Note that the frames of this attempt arrived; the job is summed anew once its page has none left to fetch.
 
     Not after each: a sum reads all pages of the job. The last must not be passed over, since nobody looks after a job
     that has ended.
     """
     applied = mark_downloaded(ref, number, ports)
-    if applied is not None and applied.success_count % _SUMMED_AFTER == 0:
-        is_last = applied.success_count == 0 and applied.open_count == 0
-        ask_to_settle(ref.job, ports, is_urgent=is_last)
+    if applied is not None and applied.success_count == 0:
+        ask_to_settle(ref.job, ports, is_urgent=applied.open_count == 0)
 
 
 def _output_count(task: Task) -> int:

@@ -1,18 +1,15 @@
-"""Inspection: jobs, tasks and logs as an operator of the farm looks at them. Reads only, but for the watch on a log."""
+"""Inspection: jobs and tasks as an operator of the farm looks at them. Reads only."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 
 from shared.core.task_waiting import why_task_waits
 from shared.errors import InvalidRequest, NotFound
-from shared.models.job import AttemptRef, Job, JobRef, TaskRef
+from shared.models.job import Job, JobRef, TaskRef
 from shared.models.task import Task, WaitingFor
 from shared.ports import Ports
-from shared.services.logs import stored_lines
 
 _AT_ONCE = 100
-_WATCHED = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,13 +73,3 @@ def tasks_of(job: Job, ports: Ports) -> Iterator[ShownTask]:
         for task in ports.jobs.tasks(job.ref, sorted(page.statuses, key=int)):
             reason = why_task_waits(job, task, is_placed=page.is_placed(task.task_id))
             yield ShownTask(task=task, waiting_for=reason)
-
-
-def log_of(ref: AttemptRef, ports: Ports) -> list[str]:
-    """Return the log of an attempt: all of it once it is stored, what has come so far before that."""
-    try:
-        return list(stored_lines(ref, ports))
-    except NotFound:
-        # Somebody looks: the agent sends its lines more often from now on.
-        ports.jobs.watch(ref.task, ports.now() + _WATCHED)
-        return ports.jobs.log_lines(ref)

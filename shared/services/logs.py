@@ -1,5 +1,6 @@
-"""Logs as the clients read them: one container for each attempt, and only lines that the caller does not have yet."""
+"""Logs as they are read: by clients in a container for each attempt and from a line on, by operators one as a whole."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -51,8 +52,7 @@ def read_logs(
     check(principal, Action.READ)
     ref = TaskRef(*check_job(principal, job_id, ports), task_id)
     task, job = ports.jobs.task_and_job(ref)
-    if task.live is not None:
-        _watch(ref, task, ports)
+    _watch(ref, task, ports)
     containers = []
     left_bytes = MAX_ANSWER_BYTES
     for index, attempt in enumerate(task.attempts):
@@ -72,7 +72,22 @@ def read_logs(
     }
 
 
+def whole_log(ref: AttemptRef, task: Task, ports: Ports) -> list[str]:
+    """Return the log of an attempt: all of it once it is stored, what has come so far before that."""
+    try:
+        return list(stored_lines(ref, ports))
+    except NotFound:
+        _watch(ref.task, task, ports)
+    container = _Container(next_line=0, left_bytes=sys.maxsize)
+    while runs := ports.jobs.log_runs(ref, container.next_line):
+        _fill_from_live(container, runs)
+    return container.lines
+
+
 def _watch(ref: TaskRef, task: Task, ports: Ports) -> None:
+    """Have the agent of a task that runs send its lines at once: somebody looks."""
+    if task.live is None:
+        return
     now = ports.now()
     if task.watched_until is None or task.watched_until - now < _WATCHED / 2:
         ports.jobs.watch(ref, now + _WATCHED)

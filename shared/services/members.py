@@ -4,10 +4,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from shared.core.permissions import may_use
 from shared.errors import Conflict, NotFound
 from shared.models.account import Role, User
 from shared.ports import AccountStore, Identity
-from shared.services.administration import give_role, known_account, known_project
+from shared.services.administration import (
+    give_role,
+    known_account,
+    known_project,
+    revoke_key,
+)
 
 
 def find_user(account_id: str, who: str, accounts: AccountStore) -> User:
@@ -23,12 +29,8 @@ def members_of(account_id: str, project: str, accounts: AccountStore) -> list[Us
     """Return who may use a project. Raises: NotFound."""
     known_project(account_id, project, accounts)
     return [
-        user for user in accounts.users(account_id) if user.is_active and _may_use(user, project)
+        user for user in accounts.users(account_id) if user.is_active and may_use(user, project)
     ]
-
-
-def _may_use(user: User, project: str) -> bool:
-    return user.role is not Role.USER or not user.projects or project in user.projects
 
 
 def set_role(
@@ -128,8 +130,8 @@ def _save(account_id: str, user: User, accounts: AccountStore, identity: Identit
 
 def _revoke_keys(account_id: str, user: User, now: datetime, accounts: AccountStore) -> None:
     for key in accounts.api_keys(account_id):
-        if key.user_id == user.user_id and key.revoked_at is None:
-            accounts.save_api_key(replace(key, revoked_at=now))
+        if key.user_id == user.user_id:
+            revoke_key(key.client_id, now, accounts)
 
 
 def _check_an_owner_is_left(account_id: str, user: User, accounts: AccountStore) -> None:

@@ -18,6 +18,7 @@ def create_orchestrator(
     asked = _checked(said, catalog)
     if _before(asked.orchestrator_id, orchestrators) is not None:
         raise Conflict(f"orchestrator {asked.orchestrator_id} exists already")
+    asked = _in_its_region(asked, orchestrators)
     orchestrators.save_orchestrator(asked)
     return asked
 
@@ -28,10 +29,11 @@ def save_orchestrator(
     """Store an orchestrator, or change it; what it has learnt of stock-outs stays. Raises: InvalidRequest."""
     asked = _checked(said, catalog)
     if _before(asked.orchestrator_id, orchestrators) is None:
+        asked = _in_its_region(asked, orchestrators)
         orchestrators.save_orchestrator(asked)
         return asked
     return orchestrators.change_orchestrator(
-        asked.orchestrator_id, lambda before: _with_learnt(asked, before)
+        asked.orchestrator_id, lambda before: _with_learnt(asked, before, orchestrators)
     )
 
 
@@ -46,7 +48,8 @@ def edit_orchestrator(
         raise InvalidRequest({"orchestrator_id": "cannot be changed"})
 
     def change(before: Orchestrator) -> Orchestrator:
-        return _with_learnt(_checked(described(before) | dict(fields), catalog), before)
+        asked = _checked(described(before) | dict(fields), catalog)
+        return _with_learnt(asked, before, orchestrators)
 
     return _changed(orchestrator_id, change, orchestrators)
 
@@ -80,39 +83,88 @@ def switch(
     return _changed(orchestrator_id, change, orchestrators)
 
 
-def in_region(region: str, orchestrators: OrchestratorStore) -> list[Orchestrator]:
-    """Return the orchestrators of a region, by id. Raises: NotFound when there is none."""
-    found = [each for each in orchestrators.orchestrators() if each.region == region]
+def switch_region(region: str, is_on: bool, orchestrators: OrchestratorStore) -> list[Orchestrator]:
+    """Switch a whole region on or off; each orchestrator's own switch stays as it is.
+
+    Raises: NotFound when no orchestrator is there.
+    """
+    found = sorted(_in_region(region, orchestrators), key=lambda each: each.orchestrator_id)
     if not found:
         raise NotFound(f"there is no orchestrator in region {region}")
-    return sorted(found, key=lambda each: each.orchestrator_id)
+    return [
+        orchestrators.change_orchestrator(
+            each.orchestrator_id, lambda before: replace(before, is_region_enabled=is_on)
+        )
+        for each in found
+    ]
+
+
+def switch_pool(
+    pool_id: str, is_on: bool | None, orchestrator_id: str, orchestrators: OrchestratorStore
+) -> Orchestrator:
+    """Switch a pool on or off, or, with None, leave it to its breaker; it need not have machines yet.
+
+    Raises: InvalidRequest; NotFound; Conflict when several orchestrators could have it.
+    """
+    key = _pool_key(pool_id)
+    found = [
+        each
+        for each in _all_or_one(orchestrator_id, orchestrators)
+        if key.zone in each.zones and (orchestrator_id or each.offers(key.instance_type))
+    ]
+    name = _only_one(pool_id, [each.orchestrator_id for each in found])
+
+    def change(before: Orchestrator) -> Orchestrator:
+        others = {pool: said for pool, said in before.pool_switches.items() if pool != key.pool_id}
+        mine = {} if is_on is None else {key.pool_id: is_on}
+        return replace(before, pool_switches=others | mine)
+
+    return orchestrators.change_orchestrator(name, change)
 
 
 def pools(orchestrator_id: str, orchestrators: OrchestratorStore) -> list[PoolState]:
     """Return the pools of an orchestrator, of all when none is named. Raises: NotFound."""
-    if orchestrator_id:
-        return orchestrators.pools(
-            known_orchestrator(orchestrator_id, orchestrators).orchestrator_id
-        )
-    ids = sorted(each.orchestrator_id for each in orchestrators.orchestrators())
-    return [pool for each in ids for pool in orchestrators.pools(each)]
+    result = []
+    for each in _all_or_one(orchestrator_id, orchestrators):
+        breakers = {found.pool: found for found in each.breakers if not found.is_of_unused}
+        result += [
+            replace(
+                state,
+                switch=each.pool_switches.get(state.pool.pool_id),
+                breaker=breakers.get(state.pool),
+            )
+            for state in orchestrators.pools(each.orchestrator_id)
+        ]
+    return result
 
 
 def find_pool(pool_id: str, orchestrator_id: str, orchestrators: OrchestratorStore) -> PoolState:
     """Return a pool by its name. Raises: InvalidRequest; NotFound; Conflict when several orchestrators have it."""
+    key = _pool_key(pool_id)
+    found = {
+        each.orchestrator_id: each
+        for each in pools(orchestrator_id, orchestrators)
+        if each.pool == key
+    }
+    return found[_only_one(pool_id, list(found))]
+
+
+def _pool_key(pool_id: str) -> PoolKey:
     try:
-        key = PoolKey.parse(pool_id)
+        return PoolKey.parse(pool_id)
     except ValueError as error:
         raise InvalidRequest(
             {"pool": "must be ZONE:INSTANCE_TYPE:p or ZONE:INSTANCE_TYPE:s"}
         ) from error
-    found = [each for each in pools(orchestrator_id, orchestrators) if each.pool == key]
-    if not found:
+
+
+def _only_one(pool_id: str, orchestrator_ids: list[str]) -> str:
+    if not orchestrator_ids:
         raise NotFound(f"there is no pool {pool_id}")
-    if len(found) > 1:
-        names = ", ".join(each.orchestrator_id for each in found)
+    if len(orchestrator_ids) > 1:
+        names = ", ".join(orchestrator_ids)
         raise Conflict(f"several orchestrators have a pool {pool_id}: {names}")
-    return found[0]
+    return orchestrator_ids[0]
 
 
 def explain_pool(
@@ -128,6 +180,13 @@ def known_orchestrator(orchestrator_id: str, orchestrators: OrchestratorStore) -
     if found is None:
         raise NotFound(f"there is no orchestrator {orchestrator_id}")
     return found
+
+
+def _all_or_one(orchestrator_id: str, orchestrators: OrchestratorStore) -> list[Orchestrator]:
+    """Return the orchestrator that is named, all by id when none is. Raises: NotFound."""
+    if orchestrator_id:
+        return [known_orchestrator(orchestrator_id, orchestrators)]
+    return sorted(orchestrators.orchestrators(), key=lambda each: each.orchestrator_id)
 
 
 def _changed(
@@ -154,11 +213,28 @@ def _checked(said: Mapping[str, Any], catalog: CatalogStore) -> Orchestrator:
     return asked
 
 
-def _with_learnt(asked: Orchestrator, before: Orchestrator) -> Orchestrator:
-    """What no file says, it has learnt."""
+def _with_learnt(
+    asked: Orchestrator, before: Orchestrator, orchestrators: OrchestratorStore
+) -> Orchestrator:
+    """What no file says, it has learnt, or operators have switched."""
     learnt = {
         name: value
         for name, value in vars(before).items()
         if name not in OrchestratorSchema().fields
     }
-    return replace(asked, **learnt)
+    after = replace(asked, **learnt)
+    return after if after.region == before.region else _in_its_region(after, orchestrators)
+
+
+def _in_its_region(asked: Orchestrator, orchestrators: OrchestratorStore) -> Orchestrator:
+    """Return an orchestrator with the switch of the region to which it comes."""
+    others = [
+        each
+        for each in _in_region(asked.region, orchestrators)
+        if each.orchestrator_id != asked.orchestrator_id
+    ]
+    return replace(asked, is_region_enabled=all(each.is_region_enabled for each in others))
+
+
+def _in_region(region: str, orchestrators: OrchestratorStore) -> list[Orchestrator]:
+    return [each for each in orchestrators.orchestrators() if each.region == region]

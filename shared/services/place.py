@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from shared.core.admission import is_admissible
-from shared.models.farm import Orchestrator, Shape
+from shared.core.recovery import Step, next_step
+from shared.models.farm import Orchestrator
 from shared.models.job import AttemptRef, Job, JobRef
 from shared.models.task import Page, TaskStatus
 from shared.ports import Ports, SubmittedAttempt
@@ -23,10 +24,15 @@ def place(ref: JobRef, number: int, attempts: Mapping[str, int], ports: Ports) -
     page = ports.jobs.page(ref, number)
     orchestrator = ports.orchestrators.orchestrator(job.orchestrator_id)
     scheduler = ports.schedulers(orchestrator)
-    waiting = [
-        _submitted(job, orchestrator, task_id, attempt, ports)
+    current = {
+        task_id: attempt
         for task_id, attempt in attempts.items()
         if _still_waits(page, task_id, attempt)
+    }
+    steps = _steps(job, current, ports)
+    waiting = [
+        _submitted(job, orchestrator, steps[task_id], task_id, attempt, ports)
+        for task_id, attempt in current.items()
     ]
     if len(waiting) == 1:
         scheduler.submit(waiting[0])
@@ -40,21 +46,31 @@ def _still_waits(page: Page, task_id: str, attempt: int) -> bool:
     return is_current and page.statuses[task_id] is TaskStatus.PENDING
 
 
+def _steps(job: Job, attempts: Mapping[str, int], ports: Ports) -> dict[str, Step]:
+    """Return what each attempt shall run on; only those that are not the first of their tasks take a read."""
+    first = next_step(job)
+    later = [task_id for task_id, attempt in attempts.items() if attempt > 1]
+    tasks = ports.jobs.tasks(job.ref, later) if later else []
+    known = {task.task_id: next_step(job, task.attempts) for task in tasks}
+    return {task_id: known.get(task_id, first) for task_id in attempts}
+
+
 def _submitted(
-    job: Job, orchestrator: Orchestrator, task_id: str, attempt: int, ports: Ports
+    job: Job, orchestrator: Orchestrator, step: Step, task_id: str, attempt: int, ports: Ports
 ) -> SubmittedAttempt:
     ref = AttemptRef(job.account_id, job.job_id, task_id, attempt)
-    shape = Shape(job.instance_type, job.is_preemptible)
     return SubmittedAttempt(
         ref=ref,
-        shape=shape,
+        shape=step.shape,
         # All of its zones: one that is switched off is drained, and one switched on later may serve what waits now.
         zones=sorted(orchestrator.zones),
-        cores=job.cores,
-        memory_mib=job.memory_mib,
+        cores=step.cores,
+        memory_mib=step.memory_mib,
         priority=job.priority,
         environment={
             "BATON_AGENT_URL": ports.agent_url,
-            "BATON_ATTEMPT_TOKEN": ports.attempt_token(ref, shape),
+            "BATON_ATTEMPT_TOKEN": ports.attempt_token(ref, step.shape),
         },
+        avoided_zones=step.avoided_zones,
+        avoided_instances=job.blocked_instances,
     )

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, TypeVar
 
+from shared.core.permissions import may_use
 from shared.errors import NotFound
 from shared.models.account import Principal, Project
 from shared.models.job import Job, JobRef
@@ -25,7 +26,7 @@ def usable_projects(principal: Principal, accounts: AccountStore) -> list[Projec
     return [
         project
         for project in accounts.projects(principal.account_id)
-        if project.is_active and _may_use(principal, project.name)
+        if project.is_active and may_use(principal, project.name)
     ]
 
 
@@ -39,7 +40,7 @@ def check_project(principal: Principal, name: str, ports: Ports, wrong: dict[str
     except NotFound:
         wrong["project"] = f"unknown: {name}"
         return
-    if not _may_use(principal, name):
+    if not may_use(principal, name):
         wrong["project"] = f"unknown: {name}"
     elif not project.is_active:
         wrong["project"] = f"not active: {name}"
@@ -47,7 +48,7 @@ def check_project(principal: Principal, name: str, ports: Ports, wrong: dict[str
 
 def visible(principal: Principal, jobs: Iterable[Job], ports: Ports) -> list[Job]:
     """Return those of the account's jobs that are there for somebody."""
-    return [job for job in jobs if _may_use(principal, job.project)]
+    return [job for job in jobs if may_use(principal, job.project)]
 
 
 def visible_ids(principal: Principal, job_ids: Collection[str], ports: Ports) -> Collection[str]:
@@ -63,10 +64,6 @@ def check_job(principal: Principal, job_id: str, ports: Ports) -> JobRef:
     if job_id not in visible_ids(principal, [job_id], ports):
         raise NotFound(job_id)
     return JobRef(principal.account_id, job_id)
-
-
-def _may_use(principal: Principal, project: str) -> bool:
-    return not principal.projects or project in principal.projects
 
 
 def _remembered(key: tuple[str, str, str], read: Callable[[], Found]) -> Found:

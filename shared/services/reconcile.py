@@ -1,21 +1,26 @@
 """Reconcile: settle what the scheduler saw end and no agent reported."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from shared.core.lifecycle import Report, withdraw
+from shared.core.lifecycle import Report
 from shared.errors import StaleAttempt
-from shared.log import log
 from shared.models.farm import Placement, Stage
-from shared.models.job import AttemptRef, Job, JobRef
+from shared.models.job import AttemptRef, JobRef
 from shared.models.task import Outcome, Task, TaskStatus
-from shared.ports import Ports, Scheduler, TaskChange
-from shared.services.ask import ask_to_settle
+from shared.ports import Ports, Scheduler
 from shared.services.attempts import end_attempt
+from shared.services.unclaimed import take_back
+
+# What a scheduler may know of an end that the agent did not live to report.
+_CAUSES: Mapping[Outcome, str] = {
+    Outcome.OUT_OF_MEMORY: "out of memory, says the scheduler",
+    Outcome.PREEMPTED: "preempted, says the scheduler",
+}
 
 
 def reconcile(placements: Sequence[Placement], scheduler: Scheduler, ports: Ports) -> int:
-    """Bring the tasks in line with what the scheduler listed before this call; returns how many attempts were lost.
+    """Bring the tasks in line with what the scheduler listed before this call; returns how many attempts ended so.
 
     An agent reports before its process ends, so an attempt that ended at the scheduler and still runs here will never
     report.
@@ -62,6 +67,8 @@ def _waits(task: Task, attempt: AttemptRef) -> bool:
 
 def _lose(task: Task, attempt: AttemptRef, placement: Placement, ports: Ports) -> bool:
     assert task.live is not None, "only what runs is lost"
+    if placement.cause is not None and placement.cause in _CAUSES:
+        return lose(task, attempt, _CAUSES[placement.cause], ports, outcome=placement.cause)
     is_gone = placement.stage is Stage.LOST
     reason = (
         f"instance {task.live.instance} is gone" if is_gone else "the agent ended without a word"
@@ -69,29 +76,20 @@ def _lose(task: Task, attempt: AttemptRef, placement: Placement, ports: Ports) -
     return lose(task, attempt, reason, ports)
 
 
-def lose(task: Task, attempt: AttemptRef, reason: str, ports: Ports) -> bool:
+def lose(
+    task: Task,
+    attempt: AttemptRef,
+    reason: str,
+    ports: Ports,
+    *,
+    outcome: Outcome = Outcome.LOST,
+) -> bool:
     """End a running attempt that will never report, billed to its last sign of life; False when it does not run."""
     live = task.live
     assert live is not None, "only what runs is lost"
-    said = Report(outcome=Outcome.LOST, at=max(live.alive_at, live.started_at), reason=reason)
+    said = Report(outcome=outcome, at=max(live.alive_at, live.started_at), reason=reason)
     try:
         end_attempt(attempt, said, ports)
     except StaleAttempt:
         return False
-    return True
-
-
-def take_back(attempt: AttemptRef, ports: Ports) -> bool:
-    """Withdraw an attempt that no agent will claim, so that the next can be placed; False when it is not waiting."""
-
-    def decide(task: Task, _: Job) -> TaskChange | None:
-        moved = withdraw(task, attempt.number)
-        return TaskChange(task=moved.task, page=moved.page) if moved else None
-
-    applied = ports.jobs.change_task(attempt.task, decide)
-    if applied is None:
-        return False
-    log("WARNING", "attempt withdrawn unclaimed", attempt_id=attempt.attempt_id)
-    ask_to_settle(attempt.task.job, ports, is_urgent=applied.open_count == 0)
-    ports.bus.publish("admit", [{"account_id": attempt.account_id}])
     return True

@@ -1,10 +1,11 @@
 """Settle: sum a job's pages into the job, release its tasks when the scouts have passed, and end it."""
 
-from shared.core.progress import scouts_have_passed, settled
+from shared.core.progress import frees_machines, scouts_have_passed, settled
 from shared.models.job import Command, Fence, Job, JobRef
 from shared.ports import Ports
 from shared.services.active import strike
-from shared.services.ask import ask_to_meter, ask_to_scale
+from shared.services.ask import ask_to_meter, ask_to_scale, ask_to_shrink
+from shared.services.blocking import log_blocked, with_blocked
 from shared.services.control import order
 from shared.services.upload_daemon import withdraw
 
@@ -14,17 +15,23 @@ def settle(ref: JobRef, ports: Ports) -> Job:
 
     Pages are read after the job, so an older sum never replaces a newer one.
     """
-    has_just_ended = False
+    has_just_ended = has_freed = False
+    known: tuple[str, ...] = ()
 
     def summed(job: Job) -> Job:
-        nonlocal has_just_ended
-        after = settled(job, ports.jobs.page_summaries(job), ports.now())
+        nonlocal has_just_ended, has_freed, known
+        after = with_blocked(job, settled(job, ports.jobs.page_summaries(job), ports.now()), ports)
         has_just_ended = after.is_ended and not job.is_ended
+        has_freed = frees_machines(job, after)
+        known = job.blocked_instances
         return after
 
     job = ports.jobs.change_job(ref, summed)
+    log_blocked(job, known)
     if job.scouts_pending and job.fence is Fence.OPEN and _scouts_have_passed(job, ports):
         order(job.ref, Command.RELEASE, ports)
+    elif has_freed and not has_just_ended:
+        ask_to_shrink(job.orchestrator_id, ports)
     if has_just_ended:
         withdraw(job, ports)
         strike(ref.account_id, [ref.job_id], ports)

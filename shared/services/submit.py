@@ -47,6 +47,7 @@ class _Plan:
 
     submission: Submission
     machine: InstanceType
+    offered: Sequence[InstanceType]
     packages: Sequence[Package]
     inputs: Sequence[Mapping[str, Any]]
     awaits_upload: bool
@@ -99,6 +100,7 @@ def _plan(
     return _Plan(
         submission=submission,
         machine=machine,
+        offered=offered,
         packages=packages,
         inputs=inputs,
         awaits_upload=not are_there,
@@ -167,9 +169,14 @@ def _job(principal: Principal, plan: _Plan, ports: Ports) -> Job:
         is_preemptible=asked.is_preemptible,
         price_micros_per_minute=machine.price_micros_per_minute,
         output_path=with_slashes(asked.output_path),
+        input_bytes=sum(
+            {each["md5"] or each["path"]: each["size"] for each in plan.inputs}.values()
+        ),
         priority=asked.priority,
         max_instances=asked.max_instances,
         preempted_retries=asked.preempted_retries,
+        standard_after=asked.standard_after,
+        out_of_memory_retries=asked.out_of_memory_retries,
         scout_task_ids=tuple(str(index).zfill(3) for index in asked.scouts),
         scouts_pending=bool(asked.scouts),
         metadata=asked.metadata,
@@ -183,7 +190,7 @@ def _job(principal: Principal, plan: _Plan, ports: Ports) -> Job:
         waiting_for=WaitingFor.SYNC if has_inputs else WaitingFor.ADMISSION,
         waiting_note="its inputs are made ready" if has_inputs else "its turn is next",
     )
-    job = on_machine(job, machine, asked.is_preemptible)
+    job = on_machine(job, machine, asked.is_preemptible, plan.offered)
     return with_upload(job, _upload(asked)) if plan.awaits_upload else job
 
 

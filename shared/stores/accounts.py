@@ -1,17 +1,19 @@
 """Accounts, projects, users and API keys in Firestore."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any
 
+from google.api_core.exceptions import AlreadyExists, FailedPrecondition
 from google.api_core.exceptions import NotFound as NoDocument
 from google.cloud import firestore
 
-from shared.errors import NotFound
+from shared.errors import Contended, NotFound
 from shared.models.account import Account, ApiKey, Project, Provider, Role, User, Variable
-from shared.stores.wire import Documents, Found, Put, Update, delete, stream
+from shared.stores.jobs import tries
+from shared.stores.wire import Create, Documents, Found, Put, Update, delete, stream
 
 # What may be the id of a document; a name from a request that may not is the name of nothing.
 _ID = re.compile(r"(?!__.*__\Z)(?!\.{1,2}\Z)[^/\x00]{1,250}")
@@ -31,6 +33,14 @@ class FirestoreAccountStore:
         """Return every account, by id."""
         found = (each.to_dict() for each in stream(self._client.collection("accounts")))
         return [_account_from(each) for each in found if each]
+
+    def create_account(self, account: Account) -> bool:
+        path = _account(account.account_id)
+        try:
+            self._documents.commit([Create(path=path, fields=asdict(account))])
+        except AlreadyExists:
+            return False
+        return True
 
     def save_account(self, account: Account) -> None:
         fields_ = {(name,): value for name, value in asdict(account).items()}
@@ -70,6 +80,22 @@ class FirestoreAccountStore:
 
     def save_api_key(self, key: ApiKey) -> None:
         self._put(_api_key(key.client_id), asdict(key))
+
+    def change_api_key(self, client_id: str, change: Callable[[ApiKey], ApiKey]) -> None:
+        path = _api_key(client_id)
+        for _ in tries(path):
+            found = self._found(path)
+            before = _api_key_from(found.fields)
+            old, new = asdict(before), asdict(change(before))
+            fields_ = {(name,): value for name, value in new.items() if old[name] != value}
+            if not fields_:
+                return
+            try:
+                self._documents.commit([Update(path=path, fields=fields_, version=found.version)])
+                return
+            except FailedPrecondition:
+                continue
+        raise Contended(path)
 
     def touch_api_key(self, client_id: str, now: datetime) -> None:
         try:

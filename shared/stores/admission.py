@@ -19,7 +19,7 @@ class FirestoreAdmissionStore:
 
     def __init__(self, client: firestore.Client) -> None:
         self._client = client
-        self._documents = Documents(client)
+        self._documents = Documents.shared(client)
         self._lease = Lease(self._documents, _LEASE_S)
 
     def begin(self, account_id: str, now: datetime) -> Round | None:

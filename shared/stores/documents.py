@@ -5,14 +5,17 @@ from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any
 
+from shared.models.account import Provider
 from shared.models.farm import (
+    Breaker,
     Decision,
     InstanceStatus,
     KeptDecision,
     Orchestrator,
     PoolKey,
     PoolState,
-    StockOut,
+    Strike,
+    Took,
 )
 from shared.models.job import (
     AttemptRef,
@@ -22,6 +25,7 @@ from shared.models.job import (
     Job,
     JobRef,
     JobStatus,
+    Rung,
     Sync,
     SyncState,
     Upload,
@@ -90,10 +94,13 @@ def job_from(found: Mapping[str, Any]) -> Job:
     known |= {
         "scout_task_ids": tuple(found["scout_task_ids"]),
         "notify_emails": tuple(found["notify_emails"]),
+        "blocked_instances": tuple(found.get("blocked_instances", ())),
         "blocks": tuple(Block(**block) for block in found["blocks"]),
+        "larger": tuple(Rung(**rung) for rung in found.get("larger", ())),
         "status": JobStatus(found["status"]),
         "fence": Fence(found["fence"]),
         "command": found["command"] and Command(found["command"]),
+        "provider": Provider(found.get("provider", Provider.GCP)),
         "upload": _upload_from(found.get("upload")),
         "sync": Sync(**(found["sync"] | {"state": SyncState(found["sync"]["state"])})),
         "waiting_for": found["waiting_for"] and WaitingFor(found["waiting_for"]),
@@ -225,27 +232,31 @@ def pool_id(pool: PoolKey) -> str:
 
 def orchestrator_fields(orchestrator: Orchestrator) -> Fields:
     """Return an orchestrator's document."""
-    found = asdict(orchestrator)
-    found["stock_outs"] = stock_out_fields(orchestrator.stock_outs)
-    return found
+    return asdict(orchestrator) | learnt_fields(orchestrator)
 
 
-def stock_out_fields(stock_outs: "tuple[StockOut, ...]") -> list[Fields]:
-    """Return the stock-outs as they stand in an orchestrator's document."""
-    return [asdict(each) | {"pool": each.pool._asdict()} for each in stock_outs]
+def learnt_fields(orchestrator: Orchestrator) -> Fields:
+    """Return what an orchestrator has learnt, as it stands in its document."""
+    return {
+        name: [asdict(each) | {"pool": each.pool._asdict()} for each in learnt]
+        for name, learnt in (
+            ("breakers", orchestrator.breakers),
+            ("strikes", orchestrator.strikes),
+        )
+    }
 
 
 def orchestrator_from(found: Mapping[str, Any]) -> Orchestrator:
     """Read an orchestrator's document."""
     known = {each.name: found[each.name] for each in fields(Orchestrator) if each.name in found}
     known["instance_types"] = tuple(found["instance_types"])
-    known["stock_outs"] = tuple(
-        StockOut(**(each | {"pool": PoolKey(**each["pool"])})) for each in found["stock_outs"]
-    )
+    for name, kind in (("breakers", Breaker), ("strikes", Strike)):
+        learnt = found.get(name, ())
+        known[name] = tuple(kind(**each | {"pool": PoolKey(**each["pool"])}) for each in learnt)
     return Orchestrator(**known)
 
 
-def decision_fields(decision: Decision, at: datetime) -> Fields:
+def decision_fields(decision: Decision, at: datetime, took: Took | None) -> Fields:
     """Return a decision's document."""
     return {
         "pool_id": pool_id(decision.pool),
@@ -256,6 +267,7 @@ def decision_fields(decision: Decision, at: datetime) -> Fields:
         "resume": list(decision.resume),
         "reason": decision.reason,
         "facts": dict(decision.facts),
+        "took": took and asdict(took),
         "at": at,
     }
 
@@ -266,7 +278,13 @@ def decision_from(orchestrator_id: str, found: Mapping[str, Any]) -> KeptDecisio
     decision = Decision(
         pool=PoolKey(**found["pool"]), reason=found["reason"], facts=found["facts"], **names
     )
-    return KeptDecision(orchestrator_id=orchestrator_id, at=found["at"], decision=decision)
+    took = found.get("took")
+    return KeptDecision(
+        orchestrator_id=orchestrator_id,
+        at=found["at"],
+        decision=decision,
+        took=Took(**took) if took else None,
+    )
 
 
 def pool_state_from(orchestrator_id: str, found: Mapping[str, Any]) -> PoolState:

@@ -15,12 +15,13 @@ from google.api_core.exceptions import AlreadyExists, FailedPrecondition
 from google.cloud import firestore
 from google.cloud.firestore_v1.base_query import FieldFilter
 
-from shared.errors import Contended, NotFound
+from shared.errors import BatonError, Contended, NotFound
 from shared.models.job import AttemptRef, Job, JobRef, TaskRef
 from shared.models.money import LedgerEntry
 from shared.models.task import ENDED, Page, PageChange, PageSummary, Task, TaskStatus
 from shared.ports import Applied, LogRun, PageDecision, TaskChange
 from shared.stores import documents as docs
+from shared.stores.recent import Recent
 from shared.stores.wire import Create, Documents, Found, Put, Update, stream
 from shared.tally import tally
 
@@ -29,6 +30,9 @@ _REPOST = timedelta(seconds=30)
 _LOG_LINES_KEPT = timedelta(days=7)
 _FEW_JOBS = 50
 _REMEMBERED_JOBS = 200
+_REMEMBERED_TASKS = 1_000
+# Whoever runs for longer is noted as alive in its document, perhaps by another process: what is known here is old then.
+_TASKS_LAST_S = 60.0
 MOST_JOBS = 500
 # So many of the longest lines that an agent sends (4,000 characters, up to four bytes each) fit one document (1 MiB).
 _LINES_TOGETHER = 60
@@ -40,8 +44,9 @@ class FirestoreJobStore:
 
     def __init__(self, client: firestore.Client) -> None:
         self._client = client
-        self._documents = Documents(client)
+        self._documents = Documents.shared(client)
         self._read_jobs: dict[str, tuple[Any, Job]] = {}
+        self._recent: Recent[tuple[Task, Job, Any]] = Recent(_REMEMBERED_TASKS, _TASKS_LAST_S)
 
     def _job(self, path: str, found: Found) -> Job:
         """Return a job read before while its document is the same: the claims of its tasks ask again and again."""
@@ -58,7 +63,7 @@ class FirestoreJobStore:
         counter = Update(
             path=f"accounts/{account_id}/counters/jobs", add={("last",): 1}, upsert=True
         )
-        return str(self._documents.commit([counter])[0][0]).zfill(5)
+        return str(self._documents.commit([counter])[0].added[0]).zfill(5)
 
     def claim_submission(self, account_id: str, digest: str, job_id: str, now: datetime) -> str:
         """The first to create the digest's document decides; an old one is taken over."""
@@ -223,26 +228,61 @@ class FirestoreJobStore:
         return docs.task_from(task.fields), self._job(paths[1], job)
 
     def change_task(
-        self, ref: TaskRef, decide: Callable[[Task, Job], TaskChange | None]
+        self,
+        ref: TaskRef,
+        decide: Callable[[Task, Job], TaskChange | None],
+        *,
+        by_task_alone: bool = False,
     ) -> Applied | None:
         paths = [docs.task_path(ref.job, ref.task_id), docs.job_path(ref.job)]
+        recent = self._recent.take(paths[0])
+        if by_task_alone and recent is not None:
+            applied = self._change_recent(ref, decide, recent)
+            if applied is not None:
+                return applied
         for _ in tries(paths[0]):
-            task, job = self._documents.get_together(paths)
-            if task is None or job is None:
+            found_task, found_job = self._documents.get_together(paths)
+            if found_task is None or found_job is None:
                 raise NotFound(f"task {ref.job_id}/{ref.task_id}")
-            change = decide(docs.task_from(task.fields), self._job(paths[1], job))
+            task, job = docs.task_from(found_task.fields), self._job(paths[1], found_job)
+            change = decide(task, job)
             if change is None:
                 return None
-            page = _page_update(ref.job, change.task, [change])
-            update = _task_update(ref.job, change.task, task)
-            writes: list[Create | Update] = [update, page, *_ledger([change])]
-            try:
-                results = self._documents.commit_together(writes)
-            except (FailedPrecondition, AlreadyExists):
-                continue
-            open_count, success_count = results[1][:2]
-            return Applied(task=change.task, open_count=open_count, success_count=success_count)
+            applied = self._apply(ref, change, job, found_task.version)
+            if applied is not None:
+                return applied
         raise Contended(paths[0])
+
+    def _change_recent(
+        self,
+        ref: TaskRef,
+        decide: Callable[[Task, Job], TaskChange | None],
+        recent: tuple[Task, Job, Any],
+    ) -> Applied | None:
+        """Change a task as this process wrote it last; None when that does not go through, for whatever reason.
+
+        What is decided here may be about a task that has changed since: only the database's yes to its version counts.
+        """
+        task, job, version = recent
+        try:
+            change = decide(task, job)
+        except BatonError:
+            return None
+        return self._apply(ref, change, job, version) if change else None
+
+    def _apply(self, ref: TaskRef, change: TaskChange, job: Job, version: Any) -> Applied | None:
+        """Commit the change of a task; None when the task is not the one of this version any more."""
+        update = _task_update(ref.job, change.task, version)
+        page = _page_update(ref.job, change.task, [change])
+        try:
+            results = self._documents.commit_together([update, page, *_ledger([change])])
+        except (FailedPrecondition, AlreadyExists):
+            return None
+        if change.task.live is not None:
+            name = docs.task_path(ref.job, ref.task_id)
+            self._recent.put(name, (change.task, job, results[0].version))
+        open_count, success_count = results[1].added[:2]
+        return Applied(task=change.task, open_count=open_count, success_count=success_count)
 
     def change_page(
         self,
@@ -265,7 +305,7 @@ class FirestoreJobStore:
                 return page
             update = _page_update(ref, None, changes, page, decision.command_seq)
             writes: list[Create | Update] = [update, *_ledger(changes)]
-            writes += [_task_update(ref, c.task, found[c.task.task_id]) for c in changes]
+            writes += [_task_update(ref, c.task, found[c.task.task_id].version) for c in changes]
             try:
                 self._documents.commit(writes)
                 return page
@@ -311,21 +351,12 @@ class FirestoreJobStore:
             logs.where(filter=FieldFilter("__name__", ">=", since))
             .where(filter=FieldFilter("__name__", "<", logs.document(f"{name}:")))
             .order_by("__name__")
-            .limit(_RUNS_TOGETHER)
+            .limit(_LINES_TOGETHER - 1 + _RUNS_TOGETHER)  # so many before it may be of one line
         )
         found = [each.to_dict() or {} for each in stream(query)]
         tally.read_count += max(1, len(found))
         runs = (LogRun(int(each["first_line"]), each["lines"]) for each in found)
         return [run for run in runs if run.first + len(run.lines) > first]
-
-    def log_lines(self, attempt: AttemptRef) -> list[str]:
-        logs = self._client.collection(f"{docs.job_path(attempt.task.job)}/logs")
-        query = logs.where(filter=FieldFilter("task_id", "==", attempt.task_id)).where(
-            filter=FieldFilter("attempt", "==", attempt.number)
-        )
-        found = [each.to_dict() or {} for each in stream(query)]
-        ordered = sorted(found, key=lambda each: int(each["first_line"]))
-        return [line for each in ordered for line in each["lines"]]
 
     def _found(self, path: str) -> Found:
         found = self._documents.get([path])[0]
@@ -348,9 +379,9 @@ def _activation(ref: JobRef) -> Update:
     return Update(path=path, fields={("jobs", ref.job_id): True}, upsert=True)
 
 
-def _task_update(ref: JobRef, task: Task, found: Found) -> Update:
+def _task_update(ref: JobRef, task: Task, version: Any) -> Update:
     path = docs.task_path(ref, task.task_id)
-    return Update(path=path, fields=docs.changed_task_fields(task), version=found.version)
+    return Update(path=path, fields=docs.changed_task_fields(task), version=version)
 
 
 def _ledger(changes: Sequence[TaskChange]) -> list[Create]:

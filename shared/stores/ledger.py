@@ -3,19 +3,22 @@
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from google.cloud import firestore
 from google.cloud.firestore_v1.base_query import FieldFilter
 
-from shared.models.money import LedgerSums
+from shared.models.job import JobRef
+from shared.models.money import Ending, LedgerSums
+from shared.models.task import Outcome
 from shared.ports import LedgerPart
 from shared.stores.wire import CALL_S, Documents, Update, reached, stream
 from shared.tally import tally
 
 _AT_ONCE = 8
 _SUMMED = ("billed_minutes", "core_minutes", "cost_micros")
+_LATEST = 100
 
 
 class FirestoreLedgerStore:
@@ -67,6 +70,38 @@ class FirestoreLedgerStore:
             if value is not None:
                 query = query.where(filter=FieldFilter(name, "==", value))
         return query
+
+    def endings(
+        self, ref: JobRef, outcome: Outcome, most: int, day: date | None = None
+    ) -> list[Ending]:
+        """Equal fields and a range of names need no index of their own; the tasks begun last come first, roughly."""
+        entries = self._client.collection(f"accounts/{ref.account_id}/ledger")
+        query = (
+            entries.where(filter=FieldFilter("outcome", "==", outcome))
+            .where(filter=FieldFilter("__name__", ">=", entries.document(f"{ref.job_id}-")))
+            .where(filter=FieldFilter("__name__", "<", entries.document(f"{ref.job_id}.")))
+            .order_by("__name__", direction=firestore.Query.DESCENDING)
+        )
+        if day is not None:
+            query = query.where(filter=FieldFilter("date", "==", day.isoformat()))
+        found = stream(query.select(["instance", "ended_at"]).limit(most))
+        tally.read_count += max(1, len(found))
+        return [Ending(each.get("instance"), each.get("ended_at")) for each in found]
+
+    def has_ended_on(self, ref: JobRef, instance: str, outcome: Outcome, since: datetime) -> bool:
+        """Whose they are, their names tell: an instance runs one attempt at a time, so there are few."""
+        query = (
+            self._client.collection(f"accounts/{ref.account_id}/ledger")
+            .where(filter=FieldFilter("instance", "==", instance))
+            .where(filter=FieldFilter("outcome", "==", outcome))
+            .where(filter=FieldFilter("ended_at", ">=", since))
+            .order_by("ended_at")
+            .select([])
+            .limit(_LATEST)
+        )
+        found = stream(query)
+        tally.read_count += max(1, len(found))
+        return any(each.id.startswith(f"{ref.job_id}-") for each in found)
 
     def days(self, account_id: str, first: date, count: int) -> list[Mapping[str, Any]]:
         days = [first + timedelta(days=number) for number in range(count)]

@@ -14,7 +14,7 @@ from shared.models.farm import (
     Orchestrator,
     PoolKey,
     PoolState,
-    StockOut,
+    Took,
 )
 from shared.ports import Tick
 from shared.stores import documents as docs
@@ -84,9 +84,10 @@ class FirestoreOrchestratorStore:
         found = (each.to_dict() or {} for each in stream(query))
         return [docs.decision_from(orchestrator_id, each) for each in found]
 
-    def save_stock_outs(self, orchestrator_id: str, stock_outs: Sequence[StockOut]) -> None:
-        fields = {("stock_outs",): docs.stock_out_fields(tuple(stock_outs))}
-        self._documents.commit([Update(path=f"orchestrators/{orchestrator_id}", fields=fields)])
+    def save_learnt(self, orchestrator: Orchestrator) -> None:
+        fields = {(name,): value for name, value in docs.learnt_fields(orchestrator).items()}
+        path = f"orchestrators/{orchestrator.orchestrator_id}"
+        self._documents.commit([Update(path=path, fields=fields)])
 
     def begin_tick(self, orchestrator_id: str, now: datetime) -> Tick | None:
         taken = self._lease.take(_path(orchestrator_id), now)
@@ -104,6 +105,7 @@ class FirestoreOrchestratorStore:
         decisions: Sequence[Decision],
         pools: Mapping[PoolKey, Mapping[str, int]],
         now: datetime,
+        took: Took | None = None,
     ) -> None:
         root = f"orchestrators/{orchestrator_id}"
         stamp = now.strftime("%Y%m%dT%H%M%S%f")
@@ -113,7 +115,7 @@ class FirestoreOrchestratorStore:
         }
         writes: list[Create | Put | Update] = []
         for each in decisions:
-            kept = docs.decision_fields(each, now)
+            kept = docs.decision_fields(each, now, took)
             seen.setdefault(each.pool, {})[("decision",)] = kept
             path = f"{root}/decisions/{stamp}-{docs.pool_id(each.pool)}"
             writes.append(Put(path=path, fields=kept | {"expires_at": now + _KEPT}))

@@ -6,12 +6,13 @@ the channel, its credentials and the messages' classes.
 """
 
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import grpc
 import grpc.experimental
@@ -37,7 +38,32 @@ from google.cloud.firestore_v1.types import firestore as rpc
 
 from shared.errors import Unreachable
 from shared.stores.combine import Combiner
+from shared.stores.writes import (
+    DELETED,
+    Create,
+    FieldPath,
+    Put,
+    Update,
+    Written,
+    fold,
+    part_of,
+)
 from shared.tally import tally
+
+# What is written comes from here too: whoever writes documents needs nothing but this file.
+__all__ = [
+    "CALL_S",
+    "DELETED",
+    "Create",
+    "Documents",
+    "Found",
+    "Put",
+    "Update",
+    "delete",
+    "field_path",
+    "reached",
+    "stream",
+]
 
 _CommitRequest = rpc.CommitRequest.pb()
 _CommitResponse = rpc.CommitResponse.pb()
@@ -62,14 +88,8 @@ _IN_TIME: Mapping[str, Any] = {
 # What is left when trying again has not helped.
 _UNREACHABLE = (Aborted, DeadlineExceeded, RetryError, ServiceUnavailable)
 
-FieldPath = tuple[str, ...]
-
-
-class _Deleted:
-    """Marks a field that shall not be there any more."""
-
-
-DELETED: Final = _Deleted()
+_sharing = threading.Lock()
+_shared: "WeakKeyDictionary[firestore.Client, Documents]" = WeakKeyDictionary()
 
 
 class Found:
@@ -82,36 +102,6 @@ class Found:
     @cached_property
     def fields(self) -> dict[str, Any]:
         return _decode_map(self._document.fields)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Create:
-    """A document that must not be there yet."""
-
-    path: str
-    fields: Mapping[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Put:
-    """A document that replaces whatever was there."""
-
-    path: str
-    fields: Mapping[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Update:
-    """Some fields of a document; with `version` only if it has not changed since, with `upsert` even if there is none.
-
-    Shapes: the keys of `fields` and `add` are field paths, i.e. tuples of names.
-    """
-
-    path: str
-    fields: Mapping[Any, Any] = field(default_factory=dict)
-    add: Mapping[Any, int] = field(default_factory=dict)
-    version: Any = None
-    upsert: bool = False
 
 
 class Documents:
@@ -146,15 +136,24 @@ class Documents:
         self._gets = Combiner(self._get_all, lambda _: (), _TOGETHER)
         self._commits = Combiner(self._commit_all, _guarded, _TOGETHER)
 
+    @classmethod
+    def shared(cls, client: firestore.Client) -> "Documents":
+        """Return the one of this client, so that what several stores read and commit goes together."""
+        with _sharing:
+            if client not in _shared:
+                _shared[client] = cls(client)
+            return _shared[client]
+
     def get_together(self, paths: Sequence[str]) -> list[Found | None]:
         """Like `get`, in one call with what other threads read meanwhile."""
         tally.read_count += len(paths)
         return self._gets.call(paths)
 
-    def commit_together(self, writes: Sequence[Create | Put | Update]) -> list[list[int]]:
+    def commit_together(self, writes: Sequence[Create | Put | Update]) -> list[Written]:
         """Like `commit`, in one call with what other threads commit meanwhile; each stands or falls alone.
 
-        Two that guard the same document never go together: a guard looks at what was there before the call.
+        Two that guard the same document never go together: a guard looks at what was there before the call. Blind
+        updates of one document become one write; each is told the values that all of them led to.
         """
         tally.write_count += len(writes)
         return self._commits.call(writes)
@@ -166,16 +165,24 @@ class Documents:
 
     def _commit_all(
         self, several: Sequence[Sequence[Create | Put | Update]]
-    ) -> list[list[list[int]] | BaseException]:
+    ) -> list[list[Written] | BaseException]:
         if len(several) > 1:
             try:
-                results = iter(self._commit_uncounted([each for one in several for each in one]))
+                results = iter(self._commit_folded([each for one in several for each in one]))
                 return [[next(results) for _ in one] for one in several]
             except _REFUSALS:
                 pass  # one of them was refused, and all with it: now each by itself
         return [self._outcome(one) for one in several]
 
-    def _outcome(self, one: Sequence[Create | Put | Update]) -> list[list[int]] | BaseException:
+    def _commit_folded(self, writes: Sequence[Create | Put | Update]) -> list[Written]:
+        folded, places = fold(writes)
+        results = self._commit_uncounted(folded)
+        return [
+            part_of(results[place], folded[place], each)
+            for each, place in zip(writes, places, strict=True)
+        ]
+
+    def _outcome(self, one: Sequence[Create | Put | Update]) -> list[Written] | BaseException:
         try:
             return self._commit_uncounted(one)
         except (GoogleAPIError, Unreachable) as error:
@@ -205,8 +212,8 @@ class Documents:
                 found[name] = Found(answer.found)
         return [found.get(path) for path in paths]
 
-    def commit(self, writes: Iterable[Create | Put | Update]) -> list[list[int]]:
-        """Carry out all writes or none; returns, for each, the new values of what it added to, in order.
+    def commit(self, writes: Iterable[Create | Put | Update]) -> list[Written]:
+        """Carry out all writes or none.
 
         Raises: AlreadyExists, FailedPrecondition, NotFound of google.api_core.exceptions when a guard refuses;
         Unreachable.
@@ -215,14 +222,16 @@ class Documents:
         tally.write_count += len(listed)
         return self._commit_uncounted(listed)
 
-    def _commit_uncounted(self, writes: Iterable[Create | Put | Update]) -> list[list[int]]:
+    def _commit_uncounted(self, writes: Iterable[Create | Put | Update]) -> list[Written]:
         request = _CommitRequest(database=self._database)
         for each in writes:
             self._fill_write(request.writes.add(), each)
         with reached():
             answer = self._commit(request, timeout=CALL_S, metadata=self._metadata)
         return [
-            [int(value.integer_value) for value in result.transform_results]
+            Written(
+                [int(value.integer_value) for value in result.transform_results], result.update_time
+            )
             for result in answer.write_results
         ]
 

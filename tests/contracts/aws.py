@@ -19,7 +19,7 @@ from shared.fleets.ec2_resources import Machine
 from shared.models.farm import Orchestrator, PoolKey, Shape
 from shared.orchestrators.batch import BatchScheduler
 from shared.ports import Scheduler
-from tests.contracts.stand_ins import SHAPE, nobody, order_fault
+from tests.contracts.stand_ins import GPU_SHAPE, GPUS, SHAPE, nobody, order_fault
 
 REGION = "us-east-1"
 # moto knows no parameter store's images unless they are put there; any image of its own will do.
@@ -129,12 +129,15 @@ class BatchRig:
         )
         self._environment = environment["computeEnvironmentArn"]
         for orchestrator_id in ("o1", "o2"):
-            for shape in (SHAPE, Shape("n1-standard-8", True), Shape("n1-standard-4", False)):
+            others = (Shape("n1-standard-8", True), Shape("n1-standard-4", False), GPU_SHAPE)
+            for shape in (SHAPE, *others):
                 self._make_queue(orchestrator_id, shape)
         self.scheduler: Scheduler = self.another("o1")
 
     def another(self, orchestrator_id: str) -> BatchScheduler:
-        return BatchScheduler(REGION, orchestrator_id=orchestrator_id, endpoint=self._url)
+        return BatchScheduler(
+            REGION, orchestrator_id=orchestrator_id, endpoint=self._url, gpus=GPUS
+        )
 
     def unreachable(self) -> BatchScheduler:
         return BatchScheduler(REGION, orchestrator_id="o1", endpoint=nobody())
@@ -144,25 +147,26 @@ class BatchRig:
         return self.scheduler
 
     def join(self, name: str, shape: Shape = SHAPE, zone: str = "z-a", cores: int = 4) -> str:
-        self._order("join", name, queue=queue_name("o1", shape))
+        gpus = GPUS[shape.instance_type].count if shape.instance_type in GPUS else 0
+        self.order("join", name, queue=queue_name("o1", shape), gpus=gpus)
         return name
 
     def leave(self, name: str) -> None:
-        self._order("leave", name)
+        self.order("leave", name)
 
     def work(self, name: str) -> Sequence[Mapping[str, str]]:
-        found: Sequence[Mapping[str, str]] = self._order("work", name)
+        found: Sequence[Mapping[str, str]] = self.order("work", name)
         return found
 
     def start(self, name: str) -> None:
-        self._order("start", name)
+        self.order("start", name)
 
     def end(self, name: str, *, is_failed: bool = False, is_oom: bool = False) -> None:
         if is_oom:
             why = "OutOfMemoryError: Container killed due to memory usage"
-            self._order("end", name, exit_code=137, reason=why)
+            self.order("end", name, exit_code=137, reason=why)
         else:
-            self._order("end", name, exit_code=int(is_failed))
+            self.order("end", name, exit_code=int(is_failed))
 
     def take_back(self, name: str) -> None:
         self.leave(name)
@@ -199,7 +203,8 @@ class BatchRig:
             },
         )
 
-    def _order(self, order: str, name: str, **said: object) -> Any:
+    def order(self, order: str, name: str, **said: object) -> Any:
+        """Have something happen to a host."""
         body = {"name": name, **said}
         answer = requests.post(f"{self._url}/hosts/{order}", json=body, timeout=10)
         answer.raise_for_status()

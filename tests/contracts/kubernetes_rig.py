@@ -15,6 +15,7 @@ from shared.orchestrators.kubernetes import KubernetesScheduler
 from shared.orchestrators.kubernetes_bodies import MOST_PRIORITY, Site
 from shared.ports import Scheduler
 from tests.contracts.stand_ins import (
+    GPUS,
     ORCHESTRATOR_ID,
     SHAPE,
     nobody,
@@ -65,6 +66,9 @@ class KubernetesRig:
             labels[spot] = "true"
             taints.append({"key": spot, "value": "true", "effect": "NoSchedule"})
         room = {"cpu": f"{cores * 1000 - 80}m", "memory": "12000Mi", "pods": "110"}
+        if shape.instance_type in GPUS:
+            taints.append({"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"})
+            room["nvidia.com/gpu"] = str(GPUS[shape.instance_type].count)
         node = {
             "metadata": {"name": name, "labels": labels},
             "spec": {"taints": taints},
@@ -73,6 +77,11 @@ class KubernetesRig:
         self._call("POST", "/api/v1/nodes", node)
         self._nodes.add(name)
         return name
+
+    def set_gpus(self, name: str, count: int) -> None:
+        """The GPUs' driver tells the kubelet how many it has found."""
+        status = {"allocatable": {"nvidia.com/gpu": str(count)}}
+        self._call("PATCH", f"/api/v1/nodes/{name}/status", {"status": status})
 
     def leave(self, name: str) -> None:
         self._nodes.remove(name)
@@ -123,6 +132,12 @@ class KubernetesRig:
 
     def take_back(self, name: str) -> None:
         """As the kubelet's graceful node shutdown does, and then the cloud, which knows that the machine is gone."""
+        self.shut_down(name)
+        self.leave(name)
+        self._call("DELETE", f"/api/v1/nodes/{name}")
+
+    def shut_down(self, name: str, reason: str = "Terminated") -> None:
+        """The kubelet ends its pods, which it does for want of a resource too: the reason is `Evicted` then."""
         disruption = {
             "type": "DisruptionTarget",
             "status": "True",
@@ -132,15 +147,14 @@ class KubernetesRig:
         }
         for pod in self._pods(name):
             ended = {"exitCode": 143, "reason": "Error", "finishedAt": _now()}
-            self._report(pod, "Failed", {"terminated": ended}, [disruption])
-        self.leave(name)
-        self._call("DELETE", f"/api/v1/nodes/{name}")
+            told = {"conditions": [disruption], "reason": reason}
+            self._report(pod, "Failed", {"terminated": ended}, told)
 
-    def _report(self, pod: Wire, phase: str, state: Wire, conditions: Sequence[Wire] = ()) -> None:
+    def _report(self, pod: Wire, phase: str, state: Wire, told: Wire | None = None) -> None:
         status = {
             "phase": phase,
             "containerStatuses": [{"name": "agent", "state": state}],
-            "conditions": list(conditions),
+            **(told or {}),
         }
         path = f"{_namespaced(pod)}/pods/{pod['metadata']['name']}/status"
         self._call("PATCH", path, {"status": status})
@@ -179,7 +193,11 @@ class KubernetesRig:
 
 def _site(url: str, orchestrator_id: str) -> Site:
     return Site(
-        orchestrator_id=orchestrator_id, address=url, namespace="baton", image="baton-agent:1"
+        orchestrator_id=orchestrator_id,
+        address=url,
+        namespace="baton",
+        image="baton-agent:1",
+        gpus=GPUS,
     )
 
 

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import requests
 
+from shared.models.account import Gpus
 from shared.models.farm import Shape
 
 T = TypeVar("T")
@@ -27,6 +28,10 @@ PATIENCE_S = 30
 # What machines and attempts are unless a test says otherwise, and whose they are.
 SHAPE = Shape("n1-standard-4", True)
 ORCHESTRATOR_ID = "o1"
+
+# Machines of this shape have GPUs, and schedulers know it.
+GPU_SHAPE = Shape("gpu-4-16-l4", True)
+GPUS = {GPU_SHAPE.instance_type: Gpus(model="NVIDIA L4", count=1)}
 
 
 @contextmanager
@@ -114,13 +119,3 @@ def recorded(answer: object) -> Iterator[tuple[str, list[dict[str, Any]]]]:
         server.shutdown()
         thread.join()
         server.server_close()
-
-
-def check_golden(name: str, found: object) -> None:
-    """Compare with what was reviewed; BATON_GOLDEN=write stores it anew, to be reviewed again."""
-    path = ROOT / "tests" / "golden" / f"{name}.json"
-    text = json.dumps(found, indent=2, sort_keys=True) + "\n"
-    if os.environ.get("BATON_GOLDEN") == "write":
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    assert text == path.read_text()

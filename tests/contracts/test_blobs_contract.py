@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,7 @@ class GcsRig:
     """The stand-in for Cloud Storage."""
 
     def __init__(self, url: str, credentials_path: Path) -> None:
-        self._url = url
+        self.url = url
         self._signer = service_account.Credentials.from_service_account_file(str(credentials_path))
         bucket = {"name": "baton-test"}
         created = requests.post(f"{url}/storage/v1/b?project=p", json=bucket, timeout=10)
@@ -70,17 +71,17 @@ class GcsRig:
         credentials = AnonymousCredentials()
         options = {"api_endpoint": url}
         client = Client(project="p", credentials=credentials, client_options=options)
-        return GcsBlobs(client.bucket("baton-test"), self._signer, retry_s=retry_s)
+        return GcsBlobs(client.bucket("baton-test"), lambda: self._signer, retry_s=retry_s)
 
     def unreachable(self) -> Blobs:
         return self._blobs(nobody(), 0.1)
 
     def fail_next(self, calls: int, status: int) -> None:
         order = [{"times": calls, "status": status}]
-        requests.post(f"{self._url}/faults", json=order, timeout=10).raise_for_status()
+        requests.post(f"{self.url}/faults", json=order, timeout=10).raise_for_status()
 
     def heal(self) -> None:
-        requests.post(f"{self._url}/faults", json=[], timeout=10).raise_for_status()
+        requests.post(f"{self.url}/faults", json=[], timeout=10).raise_for_status()
 
 
 def write_credentials(path: Path) -> None:
@@ -194,6 +195,26 @@ def test_what_is_stored_under_a_prefix_is_summed(blobs: Blobs, name: str) -> Non
     assert blobs.stored_bytes(f"{prefix}/") == 5
     blobs.write(f"{prefix}/a", b"1", "text/plain")
     assert blobs.stored_bytes(f"{prefix}/") == 4
+
+
+def test_names_under_a_prefix_come_in_order_of_their_bytes(blobs: Blobs, name: str) -> None:
+    prefix = name.rpartition("/")[0]
+    assert list(blobs.names(f"{prefix}/")) == []
+    there = [
+        f"{prefix}/{each}" for each in ("é", "b/c", "a+b", "b", "B", "b c", "\N{GRINNING FACE}")
+    ]
+    for each in (*there, f"{prefix}-2/a"):
+        blobs.write(each, b"x", "text/plain")
+    assert list(blobs.names(f"{prefix}/")) == sorted(there, key=str.encode)
+    assert list(blobs.names(f"{prefix}/b/")) == [f"{prefix}/b/c"]
+
+
+def test_more_names_than_fit_one_page(blobs: Blobs, name: str) -> None:
+    there = [f"{name}/{index:04}" for index in range(1003)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda each: blobs.write(each, b"", "text/plain"), there))
+    assert list(blobs.names(f"{name}/")) == there
+    assert next(iter(blobs.names(f"{name}/"))) == there[0]
 
 
 def test_what_is_written_is_read(blobs: Blobs, name: str) -> None:
@@ -408,6 +429,7 @@ CALLS: list[Callable[[Blobs, str], Any]] = [
     lambda blobs, name: blobs.write(name, b"x", "text/plain"),
     lambda blobs, name: blobs.read(name),
     lambda blobs, name: blobs.stat([name]),
+    lambda blobs, name: list(blobs.names(name)),
     lambda blobs, name: blobs.begin_parts(name),
     lambda blobs, name: blobs.delete(f"{name}-missing"),
 ]
@@ -441,3 +463,24 @@ def test_a_provider_that_does_not_answer_is_unreachable(
 ) -> None:
     with pytest.raises(Unreachable):
         call(rig.unreachable(), name)
+
+
+def test_an_operator_whose_own_credentials_cannot_sign_still_reads_and_writes(
+    rig: Rig, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not isinstance(rig, GcsRig):
+        pytest.skip("S3's credentials always sign")
+    person = {
+        "type": "authorized_user",
+        "client_id": "c",
+        "client_secret": "s",
+        "refresh_token": "r",
+        "token_uri": f"{nobody()}/token",
+    }
+    path = tmp_path / "person.json"
+    path.write_text(json.dumps(person))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", rig.url)
+    blobs = GcsBlobs.connect(project="p", bucket="baton-test")
+    blobs.write(name, b"x", "text/plain")
+    assert blobs.read(name) == b"x"

@@ -18,6 +18,7 @@ from shared.models.job import (
     Fence,
     Job,
     JobRef,
+    Rung,
     Sync,
     SyncState,
     TaskRef,
@@ -27,12 +28,21 @@ from shared.ports import PageDecision, TaskChange
 from shared.services.ledger import entry_of
 from shared.stores.admission import FirestoreAdmissionStore
 from shared.stores.jobs import FirestoreJobStore
-from tests.builders import NOON, a_job, a_task, an_attempt, at
+from shared.tally import tally
+from tests.builders import NOON, a_job, a_task, an_attempt, at, lines_of
 
 T = TaskStatus
 REF = JobRef("acme", "00001")
 FIRST = TaskRef("acme", "00001", "000")
 CLAIM = "claim-0000000000000001"
+LARGER = Rung(
+    instance_type="cpu-8-32",
+    cores=8,
+    memory_mib=30_720,
+    price_micros_per_minute=7000,
+    preemptible_micros_per_minute=2000,
+)
+_LATER_OF_ATTEMPT = ("memory_mib", "note")
 
 
 @pytest.fixture
@@ -115,12 +125,32 @@ def test_a_job_comes_back_as_it_was_stored(jobs: FirestoreJobStore) -> None:
         fence=Fence.KILLED,
         counts={T.PENDING: 3},
         started_at=NOON,
+        standard_after=2,
+        standard_micros_per_minute=6000,
+        larger=(LARGER,),
     )
     assert jobs.create_job(job) is True
     assert jobs.create_job(replace(job, title="other")) is False
     assert jobs.job(job.ref) == job
     with pytest.raises(NotFound):
         jobs.job(JobRef("umbra", job.job_id))
+
+
+def test_what_was_stored_before_there_was_a_ladder_is_read(
+    jobs: FirestoreJobStore, database: firestore.Client, job: Job
+) -> None:
+    jobs.change_task(FIRST, claiming())
+    later = ("standard_after", "standard_micros_per_minute", "out_of_memory_retries", "larger")
+    header = database.document("accounts/acme/jobs/00001")
+    header.update(dict.fromkeys(later, firestore.DELETE_FIELD))
+    document = database.document("accounts/acme/jobs/00001/tasks/000")
+    (attempt,) = (document.get().to_dict() or {})["attempts"]
+    document.update(
+        {"attempts": [{k: v for k, v in attempt.items() if k not in _LATER_OF_ATTEMPT}]}
+    )
+    assert jobs.job(job.ref) == job
+    (found,) = jobs.task(FIRST).attempts
+    assert (found.memory_mib, found.note) == (0, "")
 
 
 def test_jobs_are_listed_between_two_ids(jobs: FirestoreJobStore) -> None:
@@ -186,6 +216,49 @@ def test_a_report_said_eight_times_at_once_is_billed_once(
     assert sum(each is not None for each in told) == 1
     page = jobs.page(REF, 0)
     assert (page.counts[T.FAILED], page.counts[T.RUNNING], page.cost_micros) == (1, 0, 3000)
+
+
+def test_a_success_counts_for_nothing_when_another_process_has_ended_the_attempt(
+    jobs: FirestoreJobStore, database: firestore.Client, job: Job
+) -> None:
+    jobs.change_task(FIRST, claiming())
+    FirestoreJobStore(database).change_task(FIRST, reporting(Outcome.FAILED))
+    assert jobs.change_task(FIRST, reporting(Outcome.SUCCESS), by_task_alone=True) is None
+    page = jobs.page(REF, 0)
+    assert (page.statuses["000"], page.counts[T.SUCCESS], page.counts[T.RUNNING]) == (
+        T.FAILED,
+        0,
+        0,
+    )
+    assert page.cost_micros == 3000
+
+
+def test_a_success_is_not_refused_for_what_this_process_knew_of_an_earlier_attempt(
+    jobs: FirestoreJobStore, database: firestore.Client, job: Job
+) -> None:
+    elsewhere = FirestoreJobStore(database)
+    jobs.change_job(REF, lambda now: replace(now, preempted_retries=1))
+    jobs.change_task(FIRST, claiming())
+    elsewhere.change_task(FIRST, reporting(Outcome.PREEMPTED))
+    elsewhere.change_task(FIRST, claiming("claim-0000000000000002"))
+
+    def second(task: Task, now: Job) -> TaskChange | None:
+        said = Report(outcome=Outcome.SUCCESS, at=at(90), claim="claim-0000000000000002")
+        return change(now, report(task, now, 2, said))
+
+    assert jobs.change_task(FIRST, second, by_task_alone=True) is not None
+    assert jobs.task(FIRST).status is T.SUCCESS
+    assert jobs.page(REF, 0).counts[T.SUCCESS] == 1
+
+
+def test_a_success_reads_nothing_where_its_task_was_claimed_a_moment_ago(
+    jobs: FirestoreJobStore, job: Job
+) -> None:
+    jobs.change_task(FIRST, claiming())
+    tally.start()
+    assert jobs.change_task(FIRST, reporting(Outcome.SUCCESS), by_task_alone=True) is not None
+    assert tally.read_count == 0
+    assert jobs.task(FIRST).status is T.SUCCESS
 
 
 def test_what_a_decision_raises_changes_nothing(jobs: FirestoreJobStore, job: Job) -> None:
@@ -258,8 +331,18 @@ def test_log_lines_come_back_in_order_and_a_repeat_replaces(
     jobs.add_log_lines(attempt, 2, ["c"], NOON)
     jobs.add_log_lines(attempt, 0, ["a", "b"], NOON)
     jobs.add_log_lines(attempt, 2, ["c"], NOON)
-    assert jobs.log_lines(attempt) == ["a", "b", "c"]
-    assert jobs.log_lines(AttemptRef("acme", "00001", "000", 2)) == []
+    assert lines_of(jobs, attempt) == ["a", "b", "c"]
+    assert lines_of(jobs, AttemptRef("acme", "00001", "000", 2)) == []
+
+
+def test_a_log_is_read_to_its_end_however_few_lines_came_at_a_time(
+    jobs: FirestoreJobStore, job: Job
+) -> None:
+    attempt = AttemptRef("acme", "00001", "000", 1)
+    texts = [f"line {number}" for number in range(130)]
+    for number, text in enumerate(texts):
+        jobs.add_log_lines(attempt, number, [text], NOON)
+    assert lines_of(jobs, attempt) == texts
 
 
 def test_admission_has_one_holder_and_loses_no_call(admission: FirestoreAdmissionStore) -> None:

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from shared.errors import CloudError
-from shared.models.farm import Stage
+from shared.models.farm import Shape, Stage
 from shared.models.job import AttemptRef
+from shared.models.task import Outcome
 from shared.orchestrators.kubernetes_bodies import memory_of, name_of
 from shared.ports import SubmittedAttempt
 from tests.contracts.kubernetes_rig import KubernetesRig, kubernetes_rig
-from tests.contracts.stand_ins import ROOT, SHAPE, order_fault, recorded, until
+from tests.contracts.stand_ins import GPU_SHAPE, ROOT, SHAPE, order_fault, recorded, until
 from tests.emulators.farm import ZONE, Compute, stand_in
 
 
@@ -75,6 +76,36 @@ def test_a_machine_that_is_taken_back_loses_its_attempt_even_when_the_pod_is_gon
     (found,) = rig.scheduler.placements()
     assert found.stage is Stage.LOST
     assert found.ended_at is not None
+
+
+@pytest.mark.parametrize(
+    ("shape", "reason", "cause"),
+    [
+        (SHAPE, "Terminated", Outcome.PREEMPTED),
+        (SHAPE, "Evicted", None),
+        (SHAPE._replace(is_preemptible=False), "Terminated", None),
+    ],
+)
+def test_only_a_preemptible_machine_that_shuts_down_was_taken_back(
+    rig: KubernetesRig, shape: Shape, reason: str, cause: Outcome | None
+) -> None:
+    rig.join("i-1", shape)
+    rig.scheduler.submit(replace(an_attempt(), shape=shape))
+    rig.start("i-1")
+    rig.shut_down("i-1", reason)
+    (found,) = rig.scheduler.placements()
+    assert (found.stage, found.cause) == (Stage.LOST, cause)
+
+
+def test_a_machine_whose_gpus_cannot_be_used_yet_gets_no_attempt_that_needs_one(
+    rig: KubernetesRig,
+) -> None:
+    rig.join("i-1", GPU_SHAPE)
+    rig.set_gpus("i-1", 0)
+    rig.scheduler.submit(replace(an_attempt(), shape=GPU_SHAPE))
+    assert rig.scheduler.placements()[0].stage is Stage.WAITING
+    rig.set_gpus("i-1", 1)
+    assert rig.scheduler.placements()[0].stage is Stage.STARTED
 
 
 def test_a_pod_counts_until_it_has_ended_though_its_job_is_gone(rig: KubernetesRig) -> None:

@@ -14,6 +14,7 @@ import pytest
 from shared.errors import CloudError, RateLimited, Unreachable
 from shared.models.farm import Placement, Shape, Stage
 from shared.models.job import AttemptRef
+from shared.models.task import Outcome
 from shared.orchestrators import batch, kubernetes, nomad
 from shared.orchestrators.kubernetes import KubernetesScheduler
 from shared.orchestrators.kubernetes_bodies import Site
@@ -21,7 +22,8 @@ from shared.ports import Scheduler, SubmittedAttempt
 from tests.contracts.aws import batch_rig
 from tests.contracts.kubernetes_rig import kubernetes_rig
 from tests.contracts.nomad_rig import nomad_rig
-from tests.contracts.stand_ins import SHAPE, check_golden, recorded, until
+from tests.contracts.stand_ins import GPU_SHAPE, GPUS, SHAPE, recorded, until
+from tests.golden_files import check_golden
 
 
 class Rig(Protocol):
@@ -64,7 +66,7 @@ class Driver:
     """One implementation.
 
     `has_leftovers`: forgotten attempts still show where and when they ran; `has_nodes`: machines are listed, in zones,
-    and can be taken out of use; where they are the provider's own business, they are not.
+    and can be taken out of use and avoided; where they are the provider's own business, they are not.
     """
 
     module: ModuleType
@@ -147,9 +149,13 @@ def test_the_attempts_environment_reaches_the_machine(rig: Rig) -> None:
     assert environment["BATON_ATTEMPT_TOKEN"] == "token-0-1"
 
 
-@pytest.mark.parametrize("how", [{}, {"is_failed": True}, {"is_oom": True}], ids=str)
+@pytest.mark.parametrize(
+    ("how", "cause"),
+    [({}, None), ({"is_failed": True}, None), ({"is_oom": True}, Outcome.OUT_OF_MEMORY)],
+    ids=str,
+)
 def test_an_attempt_whose_process_is_gone_has_ended_and_is_not_tried_again(
-    rig: Rig, how: Mapping[str, bool]
+    rig: Rig, how: Mapping[str, bool], cause: Outcome | None
 ) -> None:
     rig.join("i-1")
     rig.join("i-2")
@@ -160,6 +166,7 @@ def test_an_attempt_whose_process_is_gone_has_ended_and_is_not_tried_again(
     rig.end(where, **how)
     found = stage(rig, Stage.ENDED)
     assert found.instance == where
+    assert found.cause is cause
     assert found.started_at is not None
     assert found.ended_at is not None
     assert found.started_at <= found.ended_at
@@ -215,6 +222,53 @@ def test_an_attempt_starts_on_no_machine_of_another_shape_or_zone(
     assert stage(rig, Stage.WAITING)
     rig.join("right")
     assert stage(rig, Stage.STARTED).instance == "right"
+
+
+@pytest.fixture
+def avoidable(driver: Driver) -> None:
+    """Leave out drivers that cannot be told where an attempt shall not run."""
+    if not driver.has_nodes:
+        pytest.skip("can be told neither of zones nor of machines")
+
+
+@pytest.mark.usefixtures("avoidable")
+def test_an_attempt_goes_to_another_zone_than_the_ones_it_avoids_while_one_is_free_there(
+    rig: Rig,
+) -> None:
+    rig.join("i-1", zone="z-a")
+    rig.join("i-2", zone="z-b")
+    rig.join("i-3", zone="z-c")
+    rig.scheduler.submit(an_attempt(zones=("z-a", "z-b", "z-c"), avoided_zones=("z-a", "z-b")))
+    assert stage(rig, Stage.STARTED).instance == "i-3"
+
+
+@pytest.mark.usefixtures("avoidable")
+def test_an_attempt_goes_to_a_zone_it_avoids_when_nothing_else_is_free(rig: Rig) -> None:
+    rig.join("busy", zone="z-b")
+    rig.scheduler.submit(an_attempt(task_id="0"))
+    assert stage(rig, Stage.STARTED)
+    rig.scheduler.submit(an_attempt(task_id="1", avoided_zones=("z-a",)))
+    rig.join("i-1", zone="z-a")
+    found = until(
+        rig.scheduler.placements, holds=lambda all_: all(p.stage is Stage.STARTED for p in all_)
+    )
+    assert {p.attempt_id: p.instance for p in found}["acme-00001-1-1"] == "i-1"
+
+
+@pytest.mark.usefixtures("avoidable")
+def test_an_attempt_never_starts_on_an_instance_it_avoids(rig: Rig) -> None:
+    rig.join("i-1")
+    rig.join("i-2")
+    rig.scheduler.submit(an_attempt(avoided_instances=("i-1", "i-2")))
+    assert stage(rig, Stage.WAITING)
+    rig.join("i-3")
+    assert stage(rig, Stage.STARTED).instance == "i-3"
+
+
+def test_an_attempt_of_a_type_with_gpus_starts_on_a_machine_that_has_them(rig: Rig) -> None:
+    rig.join("i-1", GPU_SHAPE)
+    rig.scheduler.submit(an_attempt(shape=GPU_SHAPE))
+    assert stage(rig, Stage.STARTED).instance == "i-1"
 
 
 def test_a_machine_runs_one_attempt_at_a_time(rig: Rig) -> None:
@@ -439,6 +493,7 @@ def test_a_wrong_token_is_an_error_and_not_an_empty_farm(rig: Rig) -> None:
     [
         ("submit", lambda scheduler: scheduler.submit(an_attempt())),
         ("submit-standard", lambda scheduler: scheduler.submit(a_standard_attempt())),
+        ("submit-elsewhere", lambda scheduler: scheduler.submit(an_attempt_elsewhere())),
         ("cancel", lambda scheduler: scheduler.cancel("acme-00001-0-1")),
         ("forget", lambda scheduler: scheduler.forget(["acme-00001-0-1"])),
         ("placements", lambda scheduler: scheduler.placements()),
@@ -456,7 +511,8 @@ def test_what_kubernetes_is_asked_is_what_was_reviewed(
             address=url,
             namespace="baton",
             image="baton-agent:1",
-            machine_types={"cpu-8-32": "n2d-standard-8"},
+            machine_types={"cpu-8-32": "n2d-standard-8", "gpu-4-16-l4": "g2-standard-4"},
+            gpus=GPUS,
         )
         call(KubernetesScheduler(site, token="secret-token"))
     check_golden(f"kubernetes/{name}", requests_)
@@ -466,3 +522,17 @@ def a_standard_attempt() -> SubmittedAttempt:
     """An attempt of a type that the provider calls otherwise, with an id that is no name there."""
     ref = AttemptRef("Acme_Pictures", "00001", "0", 1)
     return an_attempt(ref=ref, shape=Shape("cpu-8-32", False), cores=8, priority=1000)
+
+
+def an_attempt_elsewhere() -> SubmittedAttempt:
+    """An attempt on a GPU that shall not run where earlier ones failed."""
+    avoided: dict[str, Any] = {"avoided_zones": ("z-a",), "avoided_instances": ("i-1", "i-2")}
+    ref = AttemptRef("acme", "00001", "0", 3)
+    return an_attempt(ref=ref, shape=GPU_SHAPE, **avoided)
+
+
+@pytest.mark.golden
+def test_what_nomad_is_asked_is_what_was_reviewed() -> None:
+    attempts = {"plain": an_attempt(), "elsewhere": an_attempt_elsewhere()}
+    found = {name: nomad.job_of(attempt, "o1") for name, attempt in attempts.items()}
+    check_golden("nomad/submit", found)

@@ -8,14 +8,18 @@ from typing import Any
 
 from shared.core.census import Backlog
 from shared.core.scaling import plan
+from shared.core.waiting import why_waiting
 from shared.models.farm import (
     Decision,
     Instance,
     InstanceStatus,
     Orchestrator,
+    Placement,
     PoolKey,
     Shape,
+    Stage,
 )
+from shared.models.task import WaitingFor
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
 SHAPE = Shape("n1-standard-4", True)
@@ -34,6 +38,8 @@ def an_orchestrator(**fields: Any) -> Orchestrator:
         project="p",
         region="z",
         zones={"z-a": True, "z-b": True},
+        idle_s=60,
+        max_grow_per_tick=100,
         spare_percent=0,
     )
     return replace(known, **fields)
@@ -90,3 +96,35 @@ def drained(decisions: Sequence[Decision]) -> set[str]:
 
 def retired(decisions: Sequence[Decision]) -> set[str]:
     return {name for each in decisions for name in each.retire}
+
+
+def apply(instances: Sequence[Instance], decisions: Sequence[Decision]) -> list[Instance]:
+    """Return the farm after these decisions, nothing else having happened."""
+    gone = retired(decisions)
+    out = drained(decisions)
+    back = {name for each in decisions for name in each.resume}
+    after = []
+    for each in instances:
+        if each.name in gone:
+            continue
+        status = S.DRAINING if each.name in out else S.IDLE if each.name in back else each.status
+        after.append(replace(each, status=status))
+    for decision in decisions:
+        for name in decision.grow:
+            new = an_instance(f"{name}-{len(after)}", S.BOOTING, decision.pool, created_at=NOW)
+            after.append(new)
+    return after
+
+
+def reason(
+    orchestrator: Orchestrator, instances: Sequence[Instance], backlog: Sequence[Backlog]
+) -> tuple[WaitingFor, str]:
+    """Return why attempts of SHAPE wait, by what the orchestrator decides now."""
+    decisions = decide(orchestrator, backlog, instances)
+    return why_waiting(
+        orchestrator, backlog=backlog, instances=instances, decisions=decisions, now=NOW
+    )[SHAPE]
+
+
+def a_placement(attempt_id: str, stage: Stage, **fields: Any) -> Placement:
+    return replace(Placement(attempt_id=attempt_id, shape=SHAPE, stage=stage), **fields)

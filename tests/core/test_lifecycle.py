@@ -21,8 +21,9 @@ from shared.core.lifecycle import (
     report,
     withdraw,
 )
+from shared.core.recovery import next_step
 from shared.errors import AttemptWithdrawn, InvalidTransition, StaleAttempt
-from shared.models.job import Command, Fence, Job
+from shared.models.job import Command, Fence, Job, Rung
 from shared.models.task import ENDED, Outcome, Task, TaskStatus
 from tests.builders import a_job, a_task, an_attempt, at
 
@@ -129,6 +130,82 @@ def test_a_preemption_counts_apart_from_a_loss() -> None:
     moved_again = report(again.task, job, 2, said)
     assert moved_again is not None
     assert moved_again.task.status is T.PENDING
+
+
+def after(job: Job, *outcomes: Outcome, is_scout: bool = False) -> Task:
+    """Return a task whose attempts ended so, each on what the ladder said."""
+    task = a_task(is_scout=is_scout)
+    for outcome in outcomes:
+        assert task.status is T.PENDING
+        memory_mib = next_step(job, task.attempts).memory_mib
+        attempt = an_attempt(number=task.attempt, claim=FIRST, memory_mib=memory_mib)
+        claimed = claim(task, job, attempt)
+        assert claimed is not None
+        moved = report(claimed.task, job, task.attempt, Report(outcome=outcome, at=at(1)))
+        assert moved is not None
+        task = moved.task
+    return task
+
+
+LARGER = tuple(
+    Rung(
+        instance_type=f"cpu-{gib}",
+        cores=4,
+        memory_mib=gib * 1024,
+        price_micros_per_minute=3,
+        preemptible_micros_per_minute=1,
+    )
+    for gib in (32, 48, 64)
+)
+RAN_OUT = Outcome.OUT_OF_MEMORY
+
+
+@pytest.mark.parametrize("is_scout", [False, True])
+def test_what_ran_out_of_memory_is_retried_as_often_as_the_job_says(is_scout: bool) -> None:
+    job = a_job(out_of_memory_retries=2, larger=LARGER)
+    twice = after(job, RAN_OUT, RAN_OUT, is_scout=is_scout)
+    assert (twice.status, twice.attempt) == (T.PENDING, 3)
+    for_good = after(job, RAN_OUT, RAN_OUT, RAN_OUT, is_scout=is_scout)
+    assert for_good.status is T.FAILED
+    assert for_good.attempts[-1].reason == (
+        "out of memory; no retry is left (out_of_memory_retries: 2)"
+    )
+    assert [each.reason for each in for_good.attempts[:-1]] == ["", ""]
+
+
+def test_what_ran_out_of_memory_fails_where_there_is_no_larger_machine() -> None:
+    failed = after(a_job(out_of_memory_retries=9, larger=LARGER[:1]), RAN_OUT, RAN_OUT)
+    assert failed.status is T.FAILED
+    assert "no instance type larger than" in failed.attempts[-1].reason
+
+
+def test_each_cause_is_counted_by_itself() -> None:
+    job = a_job(preempted_retries=1, out_of_memory_retries=1, larger=LARGER)
+    losses = [Outcome.LOST] * LOST_RETRIES
+    task = after(job, *losses, Outcome.PREEMPTED, RAN_OUT)
+    assert (task.status, task.attempt) == (T.PENDING, LOST_RETRIES + 3)
+    for last, status in (
+        (Outcome.LOST, T.FAILED),
+        (Outcome.PREEMPTED, T.PREEMPTED),
+        (RAN_OUT, T.FAILED),
+    ):
+        assert after(job, *losses, Outcome.PREEMPTED, RAN_OUT, last).status is status
+
+
+def test_an_attempt_that_nobody_claimed_counts_for_no_cause() -> None:
+    job = a_job(out_of_memory_retries=1, larger=LARGER, standard_after=1)
+    withdrawn = withdraw(a_task(), 1)
+    assert withdrawn is not None
+    assert next_step(job, withdrawn.task.attempts) == next_step(job)
+
+
+def test_what_runs_out_of_memory_while_its_job_is_held_holds_and_while_it_is_killed_is_killed() -> (
+    None
+):
+    held = a_job(fence=Fence.HELD, larger=LARGER)
+    assert ended(RAN_OUT, held).task.status is T.HOLDING
+    killed = ended(RAN_OUT, a_job(fence=Fence.KILLED, larger=LARGER)).task
+    assert (killed.status, killed.attempts[-1].reason) == (T.KILLED, "")
 
 
 def test_what_ends_while_its_job_is_killed_is_killed_but_a_frame_that_is_done_is_done() -> None:
@@ -267,7 +344,7 @@ class Books:
     """One task, its page's figures and its ledger, kept exactly as the store keeps them."""
 
     def __init__(self) -> None:
-        self.job = a_job(preempted_retries=2)
+        self.job = a_job(preempted_retries=2, larger=LARGER)
         self.task = a_task()
         self.counts = Counter({T.PENDING: 1})
         self.placed = 0

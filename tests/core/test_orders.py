@@ -139,6 +139,23 @@ def test_another_machine_brings_its_size_and_its_price() -> None:
     assert (kept.instance_type, kept.price_micros_per_minute) == ("cpu-8-32", 6000)
 
 
+def test_another_machine_brings_what_its_tasks_may_go_to() -> None:
+    offered = [a_machine(), a_machine(name="cpu-8-64", memory_gib=64)]
+    job = edited(a_job(), JobEdit(instance_type="cpu-8-32"), a_machine(), offered)
+    assert [each.instance_type for each in job.larger] == ["cpu-8-64"]
+    assert job.standard_micros_per_minute == 6000
+    assert edited(job, JobEdit(priority=9), None).larger == job.larger
+
+
+def test_what_is_done_about_each_cause_can_be_edited_by_itself() -> None:
+    job = edited(a_job(preempted_retries=3), JobEdit(standard_after=2), None)
+    policy = (job.preempted_retries, job.standard_after, job.out_of_memory_retries)
+    assert policy == (3, 2, 2)
+    job = edited(job, JobEdit(out_of_memory_retries=0, preempted_retries=5), None)
+    policy = (job.preempted_retries, job.standard_after, job.out_of_memory_retries)
+    assert policy == (5, 2, 0)
+
+
 def test_a_job_keeps_the_price_of_its_submission_while_it_keeps_its_machine() -> None:
     same = JobEdit(instance_type="cpu-4-16", is_preemptible=True, priority=7)
     job = edited(a_job(), same, a_machine(name="cpu-4-16"))
@@ -151,6 +168,9 @@ def test_a_job_keeps_the_price_of_its_submission_while_it_keeps_its_machine() ->
         (JobEdit(priority=7), True),
         (JobEdit(instance_type="cpu-8-32"), True),
         (JobEdit(is_preemptible=False), True),
+        (JobEdit(standard_after=1), True),
+        (JobEdit(out_of_memory_retries=0), True),
+        (JobEdit(preempted_retries=4), False),
         (JobEdit(max_instances=3), False),
         (JobEdit(priority=5), False),
     ],

@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
-from shared.core.placement import GIB, WEIGHTS, Choice, choose
-from shared.models.farm import Orchestrator, PoolKey, Shape, StockOut
+from shared.core.placement import GIB, WEIGHTS, Choice, choose, home_for
+from shared.models.account import Provider
+from shared.models.farm import Breaker, Orchestrator, PoolKey, Shape
+from shared.models.job import Job
 from shared.models.task import WaitingFor
+from tests.builders import a_job
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
 SHAPE = Shape("n1-standard-4", True)
@@ -27,9 +30,9 @@ def an_orchestrator(id_: str, **fields: Any) -> Orchestrator:
     return replace(known, **fields)
 
 
-def out_of_stock(*zones: str, reason: str = "stock_out", for_s: int = 60) -> tuple[StockOut, ...]:
+def out_of_stock(*zones: str, reason: str = "stock_out", for_s: int = 60) -> tuple[Breaker, ...]:
     until = NOW + timedelta(seconds=for_s)
-    return tuple(StockOut(pool=PoolKey(zone, *SHAPE), until=until, reason=reason) for zone in zones)
+    return tuple(Breaker(pool=PoolKey(zone, *SHAPE), until=until, cause=reason) for zone in zones)
 
 
 def chosen(
@@ -67,8 +70,8 @@ def test_the_price_is_that_of_the_cheapest_zone_in_stock() -> None:
         PoolKey("west-a", *SHAPE): 500,
         PoolKey("west-b", *SHAPE): 500,
     }
-    east = replace(EAST, stock_outs=out_of_stock("east-a"))
-    choice = chosen(east, replace(WEST, stock_outs=out_of_stock("west-b")), prices=prices)
+    east = replace(EAST, breakers=out_of_stock("east-a"))
+    choice = chosen(east, replace(WEST, breakers=out_of_stock("west-b")), prices=prices)
     assert choice.scores["east"]["price"] == 999 * WEIGHTS.expected_minutes
     assert choice.orchestrator_id == "west"
 
@@ -89,12 +92,60 @@ def test_more_data_than_the_job_needs_is_no_advantage() -> None:
 
 
 def test_the_one_with_more_zones_in_stock_wins() -> None:
-    assert chosen(replace(EAST, stock_outs=out_of_stock("east-a")), WEST).orchestrator_id == "west"
+    assert chosen(replace(EAST, breakers=out_of_stock("east-a")), WEST).orchestrator_id == "west"
 
 
-def test_a_stock_out_that_is_over_counts_for_nothing() -> None:
-    east = replace(EAST, stock_outs=out_of_stock("east-a", "east-b", for_s=0))
+def test_a_pool_that_is_half_open_takes_a_job_but_one_that_is_well_takes_it_first() -> None:
+    east = replace(EAST, breakers=out_of_stock("east-a", "east-b", for_s=0))
     assert chosen(east).orchestrator_id == "east"
+    assert chosen(east, WEST).orchestrator_id == "west"
+    closed = tuple(replace(each, closed_at=NOW) for each in east.breakers)
+    assert chosen(replace(east, breakers=closed), WEST).orchestrator_id == "east"
+
+
+def test_an_operator_overrules_what_a_breaker_says_of_a_pool() -> None:
+    pools = [PoolKey(f"east-{zone}", *SHAPE).pool_id for zone in "ab"]
+    east = replace(EAST, breakers=out_of_stock("east-a", "east-b"))
+    assert chosen(replace(east, pool_switches={pools[0]: True})).orchestrator_id == "east"
+    off = chosen(replace(EAST, pool_switches=dict.fromkeys(pools, False)))
+    assert off.waiting_for is WaitingFor.ZONE_OFF
+
+
+# A job's home
+
+
+def home(job: Job, *orchestrators: Orchestrator, store_region: str = "") -> Choice:
+    return home_for(job, orchestrators, store_region=store_region, now=NOW)
+
+
+def wanting(**fields: Any) -> Job:
+    shape = {"instance_type": SHAPE.instance_type, "is_preemptible": SHAPE.is_preemptible}
+    return a_job(**shape | {"price_micros_per_minute": 1000} | fields)
+
+
+def test_a_job_goes_only_where_machines_of_its_provider_and_operating_system_are() -> None:
+    amazon = replace(EAST, fleet="ec2")
+    batch = replace(EAST, fleet="managed", scheduler="batch")
+    assert home(wanting(), amazon, batch).waiting_for is WaitingFor.ZONE_OFF
+    for there in (amazon, batch):
+        assert home(wanting(provider=Provider.AWS), WEST, there).orchestrator_id == "east"
+    assert home(wanting(operating_system="windows"), EAST).orchestrator_id is None
+
+
+def test_a_job_goes_where_its_minutes_cost_least() -> None:
+    east = replace(EAST, price_percents={"east-a": 120, "east-b": 95})
+    choice = home(wanting(), east, replace(WEST, price_percents={"west-a": 90}))
+    assert choice.orchestrator_id == "west"
+    assert choice.scores["east"]["price"] == 950 * WEIGHTS.expected_minutes
+    assert choice.weights == WEIGHTS
+
+
+def test_a_job_with_much_data_stays_in_the_region_of_the_store() -> None:
+    heavy = wanting(input_bytes=500 * GIB)
+    assert home(heavy, EAST, WEST, store_region="west").orchestrator_id == "west"
+    choice = home(heavy, EAST, WEST)
+    assert choice.orchestrator_id == "east"  # nobody said where the store is
+    assert choice.scores["west"]["data"] == 0
 
 
 @pytest.mark.parametrize(
@@ -104,8 +155,8 @@ def test_a_stock_out_that_is_over_counts_for_nothing() -> None:
         ({"zones": {"east-a": False}}, WaitingFor.ZONE_OFF),
         ({"zones": {}}, WaitingFor.ZONE_OFF),
         ({"instance_types": ("n1-standard-8",)}, WaitingFor.ZONE_OFF),
-        ({"stock_outs": out_of_stock("east-a", "east-b")}, WaitingFor.STOCK_OUT),
-        ({"stock_outs": out_of_stock("east-a", "east-b", reason="quota")}, WaitingFor.QUOTA),
+        ({"breakers": out_of_stock("east-a", "east-b")}, WaitingFor.STOCK_OUT),
+        ({"breakers": out_of_stock("east-a", "east-b", reason="quota")}, WaitingFor.QUOTA),
     ],
 )
 def test_one_that_cannot_run_it_is_passed_over_and_alone_gives_the_reason(

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from shared.core.progress import (
+    frees_machines,
     missing_pages,
     ordered,
     scouts_have_passed,
@@ -17,6 +18,22 @@ from tests.builders import NOON, a_job, a_summary, at
 
 T = TaskStatus
 S = JobStatus
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_freed"),
+    [
+        ({T.RUNNING: 3}, {T.RUNNING: 2, T.SUCCESS: 1}, True),
+        ({T.RUNNING: 2, T.PENDING: 1}, {T.RUNNING: 2, T.SUCCESS: 1}, True),
+        ({T.RUNNING: 2, T.PENDING: 2}, {T.RUNNING: 2, T.PENDING: 1, T.SUCCESS: 1}, False),
+        ({T.RUNNING: 2, T.SUCCESS: 1}, {T.RUNNING: 2, T.SUCCESS: 1}, False),
+        ({T.RUNNING: 1, T.HOLDING: 2}, {T.FAILED: 1, T.HOLDING: 2}, True),
+    ],
+)
+def test_machines_get_free_when_some_of_a_job_ended_and_nothing_of_it_waits(
+    before: Mapping[TaskStatus, int], after: Mapping[TaskStatus, int], is_freed: bool
+) -> None:
+    assert frees_machines(a_job(counts=before), a_job(counts=after)) is is_freed
 
 
 def status_of(counts: Mapping[TaskStatus, int], **named: object) -> JobStatus:

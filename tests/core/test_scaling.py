@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,11 +11,9 @@ from hypothesis import strategies as st
 from shared.core import census
 from shared.core.census import Backlog
 from shared.core.scaling import plan
-from shared.core.waiting import why_waiting
 from shared.models.farm import (
-    Decision,
+    Breaker,
     FleetInstance,
-    FleetProblem,
     Instance,
     Node,
     Orchestrator,
@@ -24,7 +21,6 @@ from shared.models.farm import (
     PoolKey,
     ProblemCode,
     Stage,
-    StockOut,
 )
 from shared.models.task import WaitingFor
 from tests.core.farm import (
@@ -35,12 +31,14 @@ from tests.core.farm import (
     A,
     B,
     S,
-    an_instance,
+    a_placement,
     an_orchestrator,
+    apply,
     booting,
     decide,
     drained,
     grown,
+    reason,
     retired,
     some,
     wants,
@@ -89,16 +87,33 @@ def test_growth_avoids_a_zone_whose_instances_break() -> None:
 
 
 def test_growth_avoids_a_zone_that_is_out_of_stock_until_the_pause_is_over() -> None:
-    stock_out = StockOut(pool=A, until=NOW + timedelta(seconds=1), reason="stock_out")
-    orchestrator = an_orchestrator(stock_outs=(stock_out,))
+    stock_out = Breaker(pool=A, until=NOW + timedelta(seconds=1), cause="stock_out")
+    orchestrator = an_orchestrator(breakers=(stock_out,))
     assert grown(decide(orchestrator, [wants(4)])) == {B: 4}
-    over = replace(orchestrator, stock_outs=(replace(stock_out, until=NOW),))
+    over = replace(orchestrator, breakers=(replace(stock_out, until=NOW, closed_at=NOW),))
     assert grown(decide(over, [wants(4)])) == {A: 2, B: 2}
 
 
+def test_growth_goes_to_the_zones_where_machines_cost_least() -> None:
+    orchestrator = an_orchestrator(price_percents={"z-a": 110}, max_per_pool=6)
+    assert grown(decide(orchestrator, [wants(4)])) == {B: 4}
+    assert grown(decide(orchestrator, [wants(9)])) == {A: 3, B: 6}
+
+
+def test_where_the_scheduler_starts_machines_by_itself_nothing_is_decided_and_that_is_said() -> (
+    None
+):
+    batch = an_orchestrator(fleet="managed", scheduler="batch", min_sizes={A.pool_id: 2})
+    assert decide(batch, [wants(4)]) == ()
+    assert reason(batch, [], [wants(4)]) == (
+        WaitingFor.SCHEDULER,
+        "AWS Batch starts machines by itself",
+    )
+
+
 def test_a_stock_out_of_one_shape_does_not_stop_another() -> None:
-    stock_out = StockOut(pool=A, until=NOW + timedelta(hours=1), reason="stock_out")
-    decisions = decide(an_orchestrator(stock_outs=(stock_out,)), [wants(2, OTHER_SHAPE)])
+    stock_out = Breaker(pool=A, until=NOW + timedelta(hours=1), cause="stock_out")
+    decisions = decide(an_orchestrator(breakers=(stock_out,)), [wants(2, OTHER_SHAPE)])
     assert grown(decisions) == {PoolKey("z-a", *OTHER_SHAPE): 1, PoolKey("z-b", *OTHER_SHAPE): 1}
 
 
@@ -304,37 +319,30 @@ def _orchestrators(draw: st.DrawFn) -> Orchestrator:
     return an_orchestrator(
         zones={zone: draw(st.booleans()) for zone in ZONES},
         is_enabled=draw(st.sampled_from([True, True, True, False])),
+        pool_switches=draw(
+            st.dictionaries(
+                st.builds(
+                    lambda zone, shape: PoolKey(zone, *shape).pool_id,
+                    st.sampled_from(ZONES),
+                    st.sampled_from(SHAPES),
+                ),
+                st.booleans(),
+                max_size=2,
+            )
+        ),
         boot_s=draw(st.integers(0, 200)),
         idle_s=draw(st.integers(0, 120)),
         tick_s=draw(st.sampled_from([1, 2, 60])),
-        stock_outs=tuple(
-            StockOut(
+        breakers=tuple(
+            Breaker(
                 pool=PoolKey(zone, *shape),
                 until=NOW + timedelta(seconds=draw(st.integers(-60, 60))),
-                reason=draw(st.sampled_from(["stock_out", "unused"])),
+                cause=draw(st.sampled_from(["stock_out", "unused"])),
             )
             for zone, shape in paused
         ),
         **{cap: draw(st.integers(0, 60)) for cap in CAPS},
     )
-
-
-def apply(instances: Sequence[Instance], decisions: Sequence[Decision]) -> list[Instance]:
-    """Return the farm after these decisions, nothing else having happened."""
-    gone = retired(decisions)
-    out = drained(decisions)
-    back = {name for each in decisions for name in each.resume}
-    after = []
-    for each in instances:
-        if each.name in gone:
-            continue
-        status = S.DRAINING if each.name in out else S.IDLE if each.name in back else each.status
-        after.append(replace(each, status=status))
-    for decision in decisions:
-        for name in decision.grow:
-            new = an_instance(f"{name}-{len(after)}", S.BOOTING, decision.pool, created_at=NOW)
-            after.append(new)
-    return after
 
 
 @given(_orchestrators(), _backlogs, _instances(), st.integers(0, 20))
@@ -350,7 +358,7 @@ def test_no_cap_is_ever_exceeded(
     for pool, number in added.items():
         size = sum(each.pool == pool for each in there)
         assert size + number <= orchestrator.max_per_pool
-        assert pool.zone in orchestrator.enabled_zones
+        assert orchestrator.is_on(pool)
 
 
 @given(_orchestrators(), _backlogs, _instances())
@@ -365,7 +373,7 @@ def test_no_instance_with_work_is_ever_deleted(
         assert instance.status in (S.BOOTING, S.DRAINING, S.DEAD)
         assert instance.status is not S.DRAINING or instance.idle_since is not None
     for name in drained(decisions) & {each.name for each in there if each.status is S.BUSY}:
-        assert by_name[name].pool.zone not in orchestrator.enabled_zones
+        assert not orchestrator.is_on(by_name[name].pool)
 
 
 @given(_orchestrators(), _backlogs, _instances())
@@ -445,15 +453,6 @@ def _later(instance: Instance, now: datetime) -> Instance:
 # Why something waits
 
 
-def reason(
-    orchestrator: Orchestrator, instances: Sequence[Instance], backlog: Sequence[Backlog]
-) -> tuple[WaitingFor, str]:
-    decisions = decide(orchestrator, backlog, instances)
-    return why_waiting(
-        orchestrator, backlog=backlog, instances=instances, decisions=decisions, now=NOW
-    )[SHAPE]
-
-
 def test_a_waiting_attempt_says_how_far_the_boot_is() -> None:
     there = some(2, S.BUSY) + booting(3)
     assert reason(an_orchestrator(), there, [wants(4)]) == (
@@ -471,8 +470,8 @@ def test_a_waiting_attempt_says_that_no_zone_is_on() -> None:
 @pytest.mark.parametrize("code", [WaitingFor.STOCK_OUT, WaitingFor.QUOTA])
 def test_a_waiting_attempt_says_that_no_zone_has_a_machine(code: WaitingFor) -> None:
     until = NOW + timedelta(seconds=9)
-    everywhere = tuple(StockOut(pool=pool, until=until, reason=code.value) for pool in (A, B))
-    assert reason(an_orchestrator(stock_outs=everywhere), [], [wants(1)])[0] is code
+    everywhere = tuple(Breaker(pool=pool, until=until, cause=code.value) for pool in (A, B))
+    assert reason(an_orchestrator(breakers=everywhere), [], [wants(1)])[0] is code
 
 
 def test_a_waiting_attempt_says_that_the_orchestrator_is_full() -> None:
@@ -485,10 +484,6 @@ def test_a_waiting_attempt_with_a_machine_up_waits_for_the_scheduler() -> None:
 
 
 # The census
-
-
-def a_placement(attempt_id: str, stage: Stage, **fields: Any) -> Placement:
-    return replace(Placement(attempt_id=attempt_id, shape=SHAPE, stage=stage), **fields)
 
 
 def ended(attempt_id: str, took_s: float) -> Placement:
@@ -572,41 +567,3 @@ def test_an_instance_is_idle_since_its_last_attempt_or_else_since_it_joined() ->
     done = ended("a-00001-0-1", 10)
     assert joined(LISTED, NODE, [done]).idle_since == done.ended_at
     assert joined(LISTED, NODE).idle_since == LISTED.created_at + timedelta(seconds=60)
-
-
-def a_problem(code: ProblemCode = ProblemCode.STOCK_OUT, ago_s: float = 1) -> FleetProblem:
-    return FleetProblem(pool=A, code=code, message="", at=NOW - timedelta(seconds=ago_s))
-
-
-def test_a_pool_out_of_stock_is_paused_and_the_same_report_again_changes_nothing() -> None:
-    first = census.stock_outs(an_orchestrator(), [a_problem()], NOW)
-    assert [(each.pool, each.pause_s) for each in first] == [(A, 60)]
-    later = NOW + timedelta(seconds=70)
-    again = census.stock_outs(an_orchestrator(stock_outs=first), [a_problem()], later)
-    assert again == first
-
-
-def test_the_pause_doubles_each_time_and_is_forgotten_after_a_while() -> None:
-    past = StockOut(pool=A, until=NOW - timedelta(seconds=30), reason="stock_out", pause_s=60)
-    orchestrator = an_orchestrator(stock_outs=(past,))
-    (second,) = census.stock_outs(orchestrator, [a_problem()], NOW)
-    assert second.pause_s == 120
-    assert second.until == NOW + timedelta(seconds=120)
-    long_ago = replace(past, until=NOW - timedelta(hours=1))
-    (afresh,) = census.stock_outs(replace(orchestrator, stock_outs=(long_ago,)), [a_problem()], NOW)
-    assert afresh.pause_s == 60
-    assert census.stock_outs(replace(orchestrator, stock_outs=(long_ago,)), [], NOW) == ()
-
-
-def test_two_reports_at_once_count_as_one() -> None:
-    (found,) = census.stock_outs(an_orchestrator(), [a_problem(), a_problem(ago_s=2)], NOW)
-    assert found.pause_s == 60
-
-
-def test_a_quota_pauses_every_zone() -> None:
-    found = census.stock_outs(an_orchestrator(), [a_problem(ProblemCode.QUOTA)], NOW)
-    assert [each.pool for each in found] == [A, B]
-
-
-def test_other_problems_pause_nothing() -> None:
-    assert census.stock_outs(an_orchestrator(), [a_problem(ProblemCode.OTHER)], NOW) == ()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from shared.core.placement import choose
-from shared.models.farm import Instance, Orchestrator, PoolKey, Shape, StockOut
+from shared.models.farm import Breaker, Instance, Orchestrator, PoolKey, Shape
 from tests.core.farm import NOW, OTHER_SHAPE, SHAPE, S, an_orchestrator, decide, grown, some, wants
 
 ZONES = ("z-a", "z-b", "z-c", "z-d")
@@ -32,7 +32,7 @@ def _orchestrators(draw: st.DrawFn) -> Orchestrator:
         max_per_type=draw(
             st.dictionaries(st.sampled_from([SHAPE[0], OTHER_SHAPE[0]]), st.integers(0, 150))
         ),
-        stock_outs=tuple(StockOut(pool=key, until=until, reason="stock_out") for key in paused),
+        breakers=tuple(Breaker(pool=key, until=until, cause="stock_out") for key in paused),
     )
 
 
@@ -44,7 +44,7 @@ def least_cost(
     served: dict[Shape, int],
 ) -> tuple[int, float]:
     """Return how many can be started at most, and what so many of each shape as were started cost at the least."""
-    paused = {each.pool for each in orchestrator.stock_outs}
+    paused = {each.pool for each in orchestrator.breakers}
     open_ = [key for key in KEYS if key.zone in orchestrator.enabled_zones and key not in paused]
     if not open_:
         return 0, 0.0

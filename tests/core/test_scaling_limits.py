@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from shared.core import census
 from shared.core.census import Backlog
-from shared.core.waiting import why_waiting
-from shared.models.farm import Instance, Orchestrator, Placement, PoolKey, Shape, Stage
+from shared.models.farm import Instance, Orchestrator, PoolKey, Shape, Stage
 from shared.models.job import JobRef
 from shared.models.task import WaitingFor
 from tests.core.farm import (
@@ -20,11 +19,14 @@ from tests.core.farm import (
     A,
     B,
     S,
+    a_placement,
     an_orchestrator,
+    apply,
     booting,
     decide,
     drained,
     grown,
+    reason,
     retired,
     some,
     wants,
@@ -73,8 +75,8 @@ def test_a_quota_holds_for_a_type_in_all_zones_and_both_price_classes() -> None:
 
 def test_what_waits_for_a_quota_is_told_so() -> None:
     orchestrator = an_orchestrator(max_per_type={SHAPE.instance_type: 0})
-    found = why_waiting(orchestrator, backlog=[wants(1)], instances=[], decisions=[], now=NOW)
-    assert found[SHAPE] == (WaitingFor.QUOTA, f"the quota of 0 {SHAPE.instance_type} is used up")
+    found = reason(orchestrator, [], [wants(1)])
+    assert found == (WaitingFor.QUOTA, f"the quota of 0 {SHAPE.instance_type} is used up")
 
 
 # Spares
@@ -122,12 +124,24 @@ def test_an_idle_machine_waits_some_seconds_for_what_is_held_back() -> None:
 
 def test_what_is_held_is_what_a_job_has_pending_beside_what_waits_at_the_scheduler() -> None:
     seen = [
-        Placement(attempt_id=f"studio-00001-000{n}-1", shape=SHAPE, stage=stage)
+        a_placement(f"studio-00001-000{n}-1", stage)
         for n, stage in enumerate([Stage.WAITING, Stage.WAITING, Stage.STARTED, Stage.ENDED])
     ]
     pending = {JobRef("studio", "00001"): 9, JobRef("studio", "00002"): 5}
     assert census.held_back(seen, pending, {"studio-00001": 30.0}) == [held(7, 30.0)]
     assert census.held_back(seen, {JobRef("studio", "00001"): 1}, {}) == []
+
+
+@pytest.mark.parametrize("is_later", [False, True])
+def test_what_is_held_is_taken_to_ask_for_what_most_of_its_job_ask_for(is_later: bool) -> None:
+    """Some of its tasks may be tried again on other machines."""
+    shapes = [SHAPE, SHAPE, OTHER_SHAPE] if is_later else [OTHER_SHAPE, SHAPE, SHAPE]
+    seen = [
+        a_placement(f"studio-00001-00{n}-1", Stage.STARTED, shape=shape)
+        for n, shape in enumerate(shapes)
+    ]
+    (found,) = census.held_back(seen, {JobRef("studio", "00001"): 9}, {})
+    assert (found.shape, found.count) == (SHAPE, 9)
 
 
 # What is called off
@@ -196,18 +210,7 @@ def test_the_same_again_is_the_same_and_once_carried_out_there_is_nothing_left_t
     roomy = replace(orchestrator, max_instances=9999, max_grow_per_tick=9999, max_per_type={})
     first = decide(roomy, backlog, there)
     assert decide(roomy, backlog, there) == first
-    gone, out = retired(first), drained(first)
-    after = [
-        replace(each, status=S.DRAINING) if each.name in out else each
-        for each in there
-        if each.name not in gone
-    ]
-    for pool, number in grown(first).items():
-        after += [
-            replace(each, name=f"new-{pool.pool_id}-{each.name}", created_at=NOW)
-            for each in some(number, S.BOOTING, pool, idle_since=None)
-        ]
-    second = decide(roomy, backlog, after)
+    second = decide(roomy, backlog, apply(there, first))
     assert not grown(second)
     assert not drained(second)
 

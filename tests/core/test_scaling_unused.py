@@ -6,10 +6,12 @@ from datetime import datetime, timedelta
 from itertools import count
 
 from shared.core import census
+from shared.core.breaker import learnt
 from shared.core.placement import choose
 from shared.core.scaling import plan
 from shared.core.waiting import why_waiting
 from shared.models.farm import (
+    Breaker,
     Decision,
     FleetInstance,
     Node,
@@ -19,7 +21,6 @@ from shared.models.farm import (
     ProblemCode,
     Shape,
     Stage,
-    StockOut,
 )
 from shared.models.task import WaitingFor
 from tests.core.farm import (
@@ -29,6 +30,7 @@ from tests.core.farm import (
     A,
     B,
     S,
+    a_placement,
     an_orchestrator,
     decide,
     drained,
@@ -72,26 +74,26 @@ def test_attempts_that_were_passed_over_get_one_instance_together() -> None:
 
 def test_attempts_that_were_passed_over_get_none_until_the_pause_is_over() -> None:
     old = replace(wants(50), is_passed_over=True)
-    paused = StockOut(pool=A, until=NOW + timedelta(seconds=1), reason=ProblemCode.UNUSED)
-    orchestrator = an_orchestrator(stock_outs=(paused,))
+    paused = Breaker(pool=A, until=NOW + timedelta(seconds=1), cause=ProblemCode.UNUSED)
+    orchestrator = an_orchestrator(breakers=(paused,))
     assert decide(orchestrator, [old]) == ()
     over = replace(paused, until=NOW)
-    assert len(decide(replace(orchestrator, stock_outs=(over,)), [old])) == 1
+    assert len(decide(replace(orchestrator, breakers=(over,)), [old])) == 1
 
 
 def test_those_that_came_later_get_their_instances_in_the_pause_too() -> None:
-    paused = StockOut(pool=A, until=NOW + timedelta(hours=1), reason=ProblemCode.UNUSED)
+    paused = Breaker(pool=A, until=NOW + timedelta(hours=1), cause=ProblemCode.UNUSED)
     old = replace(wants(50), is_passed_over=True)
-    decisions = decide(an_orchestrator(stock_outs=(paused,)), [old, wants(4)])
+    decisions = decide(an_orchestrator(breakers=(paused,)), [old, wants(4)])
     assert grown(decisions) == {A: 2, B: 2}
 
 
 def test_a_pool_whose_machines_are_unused_is_open_to_new_jobs() -> None:
     everywhere = tuple(
-        StockOut(pool=pool, until=NOW + timedelta(hours=1), reason=ProblemCode.UNUSED)
+        Breaker(pool=pool, until=NOW + timedelta(hours=1), cause=ProblemCode.UNUSED)
         for pool in (A, B)
     )
-    orchestrator = an_orchestrator(stock_outs=everywhere)
+    orchestrator = an_orchestrator(breakers=everywhere)
     choice = choose([orchestrator], SHAPE, holds_data={}, data_bytes=0, prices={}, now=NOW)
     assert choice.orchestrator_id == "o1"
 
@@ -100,24 +102,22 @@ def test_a_pool_whose_machines_are_unused_is_open_to_new_jobs() -> None:
 
 
 def test_the_pause_of_unused_machines_and_that_of_the_stock_do_not_mix() -> None:
-    out_of_stock = StockOut(pool=A, until=NOW + timedelta(seconds=9), reason=ProblemCode.STOCK_OUT)
-    orchestrator = an_orchestrator(stock_outs=(out_of_stock,))
+    out_of_stock = Breaker(pool=A, until=NOW + timedelta(seconds=9), cause=ProblemCode.STOCK_OUT)
+    orchestrator = an_orchestrator(breakers=(out_of_stock,))
     problems = census.unused(orchestrator, some(2, S.IDLE, is_unused=True), NOW)
-    found = census.stock_outs(orchestrator, problems, NOW)
-    assert {(each.reason, each.pause_s) for each in found} == {("stock_out", 60), ("unused", 60)}
+    found = learnt(orchestrator, problems, [], NOW).breakers
+    assert {(each.cause, each.pause_s) for each in found} == {("stock_out", 60), ("unused", 60)}
 
 
 def test_a_pause_is_prolonged_while_machines_are_still_unused_and_doubles_afterwards() -> None:
     unused = some(1, S.IDLE, is_unused=True)
     orchestrator = an_orchestrator()
 
-    def seen(at: datetime) -> StockOut:
+    def seen(at: datetime) -> Breaker:
         nonlocal orchestrator
         problems = census.unused(orchestrator, unused, at)
-        orchestrator = replace(
-            orchestrator, stock_outs=census.stock_outs(orchestrator, problems, at)
-        )
-        (found,) = orchestrator.stock_outs
+        orchestrator = learnt(orchestrator, problems, unused, at)
+        (found,) = orchestrator.breakers
         return found
 
     assert seen(NOW).pause_s == 60
@@ -148,12 +148,7 @@ class Farm:
 
     def submit(self, job: str, number: int = 1) -> None:
         self.placements += [
-            Placement(
-                attempt_id=f"a-{job}-{next(self.numbers)}-1",
-                shape=SHAPE,
-                stage=Stage.WAITING,
-                submitted_at=self.now,
-            )
+            a_placement(f"a-{job}-{next(self.numbers)}-1", Stage.WAITING, submitted_at=self.now)
             for _ in range(number)
         ]
 
@@ -183,8 +178,7 @@ class Farm:
             now=self.now,
         )
         unused = census.unused(self.orchestrator, instances, self.now)
-        paused = census.stock_outs(self.orchestrator, unused, self.now)
-        self.orchestrator = replace(self.orchestrator, stock_outs=paused)
+        self.orchestrator = learnt(self.orchestrator, unused, instances, self.now)
         backlog = census.backlog(self.orchestrator, self.placements, {})
         self.decisions = plan(
             self.orchestrator,

@@ -13,6 +13,8 @@ import requests
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import compute_v1
 
+from emulators.instance.memory import MemoryGroup
+
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT, ZONE = "studio", "us-central1-a"
@@ -33,6 +35,13 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def can_limit_memory() -> bool:
+    """Return whether machines can make memory control groups here, without which nothing runs out of memory."""
+    group = MemoryGroup(f"probe-{os.getpid()}", 0)
+    group.remove()
+    return group.is_real
 
 
 class StandIn:

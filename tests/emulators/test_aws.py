@@ -14,6 +14,7 @@ from emulators.aws.groups import Pace
 from shared.errors import CloudError, OutOfCapacity
 from shared.fleets.ec2 import Ec2Fleet
 from shared.fleets.ec2_resources import Machine, group_name, group_of, template_of
+from shared.models.account import Gpus
 from shared.models.farm import PoolKey, ProblemCode, Shape, Stage, instance_name
 from shared.models.job import AttemptRef
 from shared.orchestrators.batch import job_of, priority_of
@@ -27,7 +28,8 @@ from tests.contracts.aws import (
     ec2_orchestrator,
     queue_name,
 )
-from tests.contracts.stand_ins import SHAPE, check_golden, order_fault, until
+from tests.contracts.stand_ins import GPU_SHAPE, SHAPE, order_fault, until
+from tests.golden_files import check_golden
 
 POOL = PoolKey("us-east-1a", "m5.xlarge", True)
 GROUP = group_name(ec2_orchestrator(), POOL)
@@ -229,6 +231,15 @@ def test_a_job_is_tried_again_as_often_as_it_says_and_ours_never(url: str) -> No
         rig.end("i-1")
 
 
+def test_a_host_without_enough_gpus_gets_no_job_that_needs_them(url: str) -> None:
+    rig = BatchRig(url)
+    rig.scheduler.submit(an_attempt(GPU_SHAPE))
+    for name, gpus in (("i-1", 0), ("i-2", 1)):
+        rig.order("join", name, queue=queue_name("o1", GPU_SHAPE), gpus=gpus)
+    (found,) = rig.scheduler.placements()
+    assert found.instance == "i-2"
+
+
 def test_an_attempt_of_a_shape_that_has_no_queue_is_an_error(url: str) -> None:
     with pytest.raises(CloudError, match="no queue for m5"):
         BatchRig(url).scheduler.submit(an_attempt(Shape("m5.xlarge", False)))
@@ -284,3 +295,10 @@ def test_the_job_of_an_attempt_stays_as_it_was() -> None:
     attempt = an_attempt(Shape("m5.xlarge", True))
     found = job_of(attempt, "baton-o1-m5-xlarge-p", "o1")
     check_golden("aws/batch_job", {"job": found, "priority": priority_of(attempt)})
+
+
+@pytest.mark.golden
+def test_the_job_of_an_attempt_on_gpus_stays_as_it_was() -> None:
+    attempt = an_attempt(Shape("g6.12xlarge", True))
+    gpus = Gpus(model="NVIDIA L4", count=4)
+    check_golden("aws/batch_gpu_job", job_of(attempt, "baton-o1-g6", "o1", gpus=gpus))

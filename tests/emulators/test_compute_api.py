@@ -326,6 +326,23 @@ def test_a_machine_type_that_does_not_exist_is_refused(compute: Compute) -> None
         compute.template("odd", machine_type="z9-standard-4")
 
 
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {"machine_type": "g2-standard-4"},
+        {"machine_type": "a2-highgpu-1g"},
+        {"guest_accelerators": [{"accelerator_type": "nvidia-tesla-t4", "accelerator_count": 1}]},
+    ],
+)
+def test_machines_with_gpus_cannot_migrate(compute: Compute, properties: dict[str, Any]) -> None:
+    standard = {"provisioning_model": "STANDARD"}
+    with pytest.raises(exceptions.BadRequest, match="live migration"):
+        compute.template("gpu", scheduling=standard, **properties)
+    ends = {**standard, "on_host_maintenance": "TERMINATE"}
+    assert compute.template("gpu", scheduling=ends, **properties)
+    compute.done(compute.templates.delete_unary(project=PROJECT, instance_template="gpu"))
+
+
 def test_a_group_of_a_name_that_exists_is_refused(compute: Compute) -> None:
     with pytest.raises(exceptions.Conflict):
         compute.group()

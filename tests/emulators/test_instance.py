@@ -12,8 +12,17 @@ from typing import Any
 import pytest
 import requests
 
-from emulators.instance.memory import MemoryGroup
-from tests.emulators.farm import PROJECT, ROOT, ZONE, Compute, StandIn, is_running, stand_in, until
+from tests.emulators.farm import (
+    PROJECT,
+    ROOT,
+    ZONE,
+    Compute,
+    StandIn,
+    can_limit_memory,
+    is_running,
+    stand_in,
+    until,
+)
 
 SECOND = 1_000_000_000
 AGENT = """
@@ -89,12 +98,6 @@ class Farm:
         """Return the pid which a command wrote into the file of that name."""
         path = self.path / name
         return int(until(lambda: path.read_text() if path.exists() else ""))
-
-
-def _can_limit_memory() -> bool:
-    group = MemoryGroup(f"probe-{os.getpid()}", 0)
-    group.remove()
-    return group.is_real
 
 
 def _memory_groups(farm: Farm) -> list[Path]:
@@ -203,7 +206,7 @@ def test_how_a_command_ended_is_reported(
     assert state["StartedAt"] <= state["FinishedAt"]
 
 
-@pytest.mark.skipif(not _can_limit_memory(), reason="no right to make memory control groups here")
+@pytest.mark.skipif(not can_limit_memory(), reason="no right to make memory control groups here")
 def test_a_command_without_enough_memory_is_told_apart_from_a_killed_one(farm: Farm) -> None:
     farm.boot("pool-1")
     resources = {"Cores": 4, "MemoryMB": 40, "MemoryMaxMB": 40}
@@ -215,7 +218,7 @@ def test_a_command_without_enough_memory_is_told_apart_from_a_killed_one(farm: F
     assert not _memory_groups(farm)
 
 
-@pytest.mark.skipif(not _can_limit_memory(), reason="no right to make memory control groups here")
+@pytest.mark.skipif(not can_limit_memory(), reason="no right to make memory control groups here")
 def test_no_control_group_outlives_its_machine(farm: Farm) -> None:
     farm.boot("pool-1")
     farm.shell("acme-1", f"echo $$ > {farm.path}/own; sleep 300")

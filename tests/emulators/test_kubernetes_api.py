@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,14 @@ from typing import Any
 import pytest
 import requests
 
-from tests.emulators.farm import Compute, StandIn, is_running, stand_in, until
+from tests.emulators.farm import (
+    Compute,
+    StandIn,
+    can_limit_memory,
+    is_running,
+    stand_in,
+    until,
+)
 
 Wire = dict[str, Any]
 JOBS = "/apis/batch/v1/namespaces/baton/jobs"
@@ -18,6 +26,7 @@ PODS = "/api/v1/namespaces/baton/pods"
 NODES = "/api/v1/nodes"
 MERGE = {"Content-Type": "application/strategic-merge-patch+json"}
 DISRUPTED = [{"type": "DisruptionTarget", "status": "True"}]
+GPU = "nvidia.com/gpu"
 
 
 class Kubernetes(StandIn):
@@ -37,8 +46,9 @@ class Kubernetes(StandIn):
 
     def node(self, name: str = "n1", cpu: str = "4", **spec: Any) -> None:
         labels = {"kubernetes.io/hostname": name, "pool": spec.pop("pool", "p")}
+        gpus = {GPU: spec.pop("gpus")} if "gpus" in spec else {}
         status = {
-            "allocatable": {"cpu": cpu, "memory": "16Gi", "pods": "110"},
+            "allocatable": {"cpu": cpu, "memory": "16Gi", "pods": "110", **gpus},
             "conditions": [{"type": "Ready", "status": "True"}],
         }
         metadata = {"name": name, "labels": labels}
@@ -200,6 +210,93 @@ def test_a_pod_of_a_class_that_is_missing_starts_when_it_is_there(cluster: Kuber
     assert pod["spec"]["priority"] == 7
 
 
+def _affinity(required: list[Wire] | None = None, preferred: list[Wire] | None = None) -> Wire:
+    found: Wire = {}
+    if required is not None:
+        terms = {"nodeSelectorTerms": required}
+        found["requiredDuringSchedulingIgnoredDuringExecution"] = terms
+    if preferred is not None:
+        found["preferredDuringSchedulingIgnoredDuringExecution"] = preferred
+    return {"affinity": {"nodeAffinity": found}}
+
+
+def _named(operator: str, *names: str) -> Wire:
+    return {"key": "metadata.name", "operator": operator, "values": list(names)}
+
+
+def _pool(operator: str, *pools: str) -> Wire:
+    return {"matchExpressions": [{"key": "pool", "operator": operator, "values": list(pools)}]}
+
+
+def test_a_pod_goes_to_the_node_whose_preferences_weigh_most_and_to_another_when_that_is_full(
+    cluster: Kubernetes,
+) -> None:
+    for name, pool in (("n1", "a"), ("n2", "b"), ("n3", "c")):
+        cluster.node(name, cpu="1", pool=pool)
+    preferred = [
+        {"weight": 60, "preference": _pool("NotIn", "a")},
+        {"weight": 50, "preference": _pool("In", "c")},
+    ]
+    container = {"name": "c", "image": "i", "resources": {"requests": {"cpu": "1"}}}
+    pod = {"containers": [container], **_affinity(preferred=preferred)}
+    for number in range(3):
+        cluster.ask("POST", JOBS, a_job(f"j{number}", pod))
+    found = {
+        each["metadata"]["labels"]["job-name"]: each["spec"]["nodeName"] for each in cluster.pods()
+    }
+    assert found == {"j0": "n3", "j1": "n2", "j2": "n1"}
+
+
+def test_a_term_may_leave_out_nodes_by_their_names(cluster: Kubernetes) -> None:
+    for name in ("n1", "n2", "n3"):
+        cluster.node(name)
+    terms = [{**_pool("In", "p"), "matchFields": [_named("NotIn", "n1"), _named("NotIn", "n2")]}]
+    cluster.ask("POST", JOBS, a_job(pod=_affinity(terms)))
+    assert [pod["spec"]["nodeName"] for pod in cluster.pods()] == ["n3"]
+
+
+@pytest.mark.parametrize(
+    ("affinity", "field"),
+    [
+        (_affinity([]), "nodeSelectorTerms"),
+        (_affinity([{"matchFields": [_named("NotIn", "n1", "n2")]}]), "matchFields"),
+        (_affinity([{"matchFields": [_named("Exists")]}]), "matchFields"),
+        (_affinity([{"matchFields": [{**_named("In", "a"), "key": "pool"}]}]), "matchFields"),
+        (_affinity([_pool("NotIn")]), "matchExpressions"),
+        (_affinity([_pool("Exists", "a")]), "matchExpressions"),
+        (_affinity(preferred=[{"weight": 0, "preference": _pool("In", "a")}]), "weight"),
+        (_affinity(preferred=[{"weight": 101, "preference": _pool("In", "a")}]), "weight"),
+    ],
+)
+def test_an_affinity_that_cannot_be_is_refused(
+    cluster: Kubernetes, affinity: Wire, field: str
+) -> None:
+    refused = cluster.call("POST", JOBS, a_job(pod=affinity))
+    assert refused.status_code == 422
+    assert refused.json()["details"]["causes"][0]["field"].endswith(field)
+
+
+def _gpu_pod(count: str, **resources: Wire) -> Wire:
+    container = {"name": "c", "image": "i", "resources": {"limits": {GPU: count}, **resources}}
+    return {"containers": [container], "tolerations": [{"key": GPU, "operator": "Exists"}]}
+
+
+def test_gpus_are_given_whole_and_to_one_pod_each(cluster: Kubernetes) -> None:
+    taint = {"key": GPU, "value": "present", "effect": "NoSchedule"}
+    cluster.node("n1")
+    cluster.node("n2", gpus="2", taints=[taint])
+    for number, pod in enumerate((_gpu_pod("1"), _gpu_pod("2"), _gpu_pod("1"), {})):
+        cluster.ask("POST", JOBS, a_job(f"j{number}", pod))
+    pods = {each["metadata"]["labels"]["job-name"]: each for each in cluster.pods()}
+    assert {name: each["spec"].get("nodeName") for name, each in pods.items()} == {
+        "j0": "n2", "j1": None, "j2": "n2", "j3": "n1",
+    }  # fmt: skip
+    (condition,) = pods["j1"]["status"]["conditions"]
+    assert "2 Insufficient nvidia.com/gpu" in condition["message"]
+    uneven = _gpu_pod("2", requests={GPU: "1"})
+    assert cluster.call("POST", JOBS, a_job("j4", uneven)).status_code == 422
+
+
 # Jobs
 
 
@@ -352,6 +449,26 @@ def test_a_machine_runs_a_pods_command_with_its_secret_and_is_gone_with_its_host
             _run_to_the_end(cluster, tmp_path)
             _cancel_while_it_runs(cluster, tmp_path)
             _lose_its_machine(cluster, compute, tmp_path)
+            _take_its_machine_back(cluster, compute, tmp_path)
+
+
+@pytest.mark.skipif(not can_limit_memory(), reason="no right to make memory control groups here")
+def test_a_pod_that_needs_more_memory_than_its_limit_is_told_apart(tmp_path: Path) -> None:
+    cluster = Kubernetes("emulators.kubernetes", tmp_path / "kubernetes")
+    with stand_in(cluster):
+        joins = ("--kubernetes", cluster.url, "--boot-s", "0.2")
+        compute = Compute("emulators.compute", tmp_path / "compute", *joins)
+        with stand_in(compute):
+            compute.template()
+            compute.group()
+            compute.create("pool-1")
+            job = _shell("greedy", f"{sys.executable} -c 'bytearray(400 << 20)'; exit $?")
+            (container,) = job["spec"]["template"]["spec"]["containers"]
+            container["resources"] = {"limits": {"memory": "40Mi"}}
+            cluster.ask("POST", JOBS, job)
+            until(lambda: cluster.finish("greedy") == ("Failed", "BackoffLimitExceeded"))
+            (pod,) = cluster.pods()
+            assert _state(pod) == ("terminated", "OOMKilled")
 
 
 def _shell(name: str, script: str, **env: Any) -> Wire:
@@ -361,7 +478,9 @@ def _shell(name: str, script: str, **env: Any) -> Wire:
     }  # fmt: skip
     pod = {
         "containers": [container],
-        "tolerations": [{"key": "cloud.google.com/gke-spot", "operator": "Exists"}],
+        "tolerations": [
+            {"key": key, "operator": "Exists"} for key in ("cloud.google.com/gke-spot", GPU)
+        ],
     }
     rules = [{"action": "FailJob", "onPodConditions": DISRUPTED}]
     return a_job(name, pod, podFailurePolicy={"rules": rules})
@@ -390,9 +509,11 @@ def _state(pod: Wire) -> tuple[str, str]:
     return kind, state.get("reason", "")
 
 
-def _started(cluster: Kubernetes, name: str, path: Path) -> int:
+def _started(cluster: Kubernetes, name: str, path: Path, **container: Wire) -> int:
     """Run a command that takes its time; return its pid."""
-    cluster.ask("POST", JOBS, _shell(name, f"echo $$ > {path}/{name}; exec sleep 300"))
+    job = _shell(name, f"echo $$ > {path}/{name}; exec sleep 300")
+    job["spec"]["template"]["spec"]["containers"][0] |= container
+    cluster.ask("POST", JOBS, job)
     until(lambda: (path / name).exists() and (path / name).read_text())
     return int((path / name).read_text())
 
@@ -410,3 +531,28 @@ def _lose_its_machine(cluster: Kubernetes, compute: Compute, path: Path) -> None
     os.kill(compute.machine("pool-1")["pid"], signal.SIGKILL)
     until(lambda: not is_running(pid))
     until(lambda: cluster.finish("lost") == ("Failed", "PodFailurePolicy"), timeout_s=30)
+
+
+def _take_its_machine_back(cluster: Kubernetes, compute: Compute, path: Path) -> None:
+    compute.template("l4", machine_type="g2-standard-4")
+    compute.group("l4", instance_template="global/instanceTemplates/l4")
+    compute.create("l4-1", group="l4")
+    resources = {"limits": {GPU: "1"}}
+    pid = _started(cluster, "preempted", path, resources=resources)
+    node = cluster.ask("GET", f"{NODES}/l4-1")
+    assert node["status"]["capacity"][GPU] == "1"
+    assert GPU in [taint["key"] for taint in node["spec"]["taints"]]
+    compute.post("/faults", {"kind": "preempt", "instance": "l4-1", "notice_s": 20})
+    until(lambda: not is_running(pid))
+    until(lambda: cluster.finish("preempted") == ("Failed", "PodFailurePolicy"))
+    (pod,) = cluster.pods(labelSelector="job-name=preempted")
+    assert (pod["status"]["phase"], pod["status"]["reason"]) == ("Failed", "Terminated")
+    conditions = {each["type"]: each for each in pod["status"]["conditions"]}
+    assert conditions["DisruptionTarget"]["reason"] == "TerminationByKubelet"
+    ready = {"type": "Ready", "status": "False"}
+    until(lambda: ready.items() <= _ready_of(cluster.ask("GET", f"{NODES}/l4-1")).items())
+
+
+def _ready_of(node: Wire) -> Wire:
+    (found,) = [each for each in node["status"]["conditions"] if each["type"] == "Ready"]
+    return dict(found)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from emulators.engine.placement import Placement, Quantity
-from emulators.nomad.constraints import check, demand_of, facts_of
+from emulators.nomad.constraints import check, check_affinity, demand_of, facts_of
 from emulators.nomad.errors import NomadError
 
 NODE = {
@@ -88,3 +88,62 @@ def test_work_is_taken_by_priority_then_by_age_whatever_queue_it_is_in() -> None
         placement.occupy("n", demand.quantity)
         placement.release("n", demand.quantity)
     assert taken == ["urgent", "old", "middle", "young"]
+
+
+# Affinities
+
+
+def score(*affinities: dict[str, Any]) -> float:
+    group = {"Name": "g", "Affinities": affinities, "Tasks": [{"Driver": "raw_exec"}]}
+    demand = demand_of({"Datacenters": ["*"], "Constraints": None}, group)
+    assert demand.score is not None
+    return demand.score(facts_of(NODE))
+
+
+ZONE: dict[str, Any] = {"LTarget": "${node.datacenter}", "RTarget": "us-central1-a"}
+OTHER: dict[str, Any] = {"LTarget": "${node.datacenter}", "RTarget": "us-east1-b"}
+
+
+@pytest.mark.parametrize(
+    ("affinities", "wanted"),
+    [
+        ([{**ZONE, "Weight": 50}], 1),
+        ([{**ZONE, "Weight": -100}], -1),
+        ([{**OTHER, "Weight": -100}], 0),
+        ([{**OTHER, "Operand": "!=", "Weight": 10}], 1),
+        ([{**ZONE, "Weight": -30}, {**OTHER, "Weight": 10}], -0.75),
+        ([{**ZONE, "Weight": 10}, {**OTHER, "Weight": -30}], 0.25),
+        ([{**ZONE, "RTarget": "us-east1-b,us-central1-a", "Operand": "set_contains_any",
+           "Weight": -100}], -1),
+        ([{**ZONE}, {**OTHER, "Weight": 50}], 0.5),
+    ],
+)  # fmt: skip
+def test_affinities_that_hold_count_by_their_share_of_all_weights(
+    affinities: list[dict[str, Any]], wanted: float
+) -> None:
+    assert score(*affinities) == wanted
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"Weight": 0}, {"Weight": 101}, {"Weight": -101}, {"Operand": "is_set"}, {"Operand": "about"},
+     {"Operand": "regexp", "RTarget": "("}],
+)  # fmt: skip
+def test_an_affinity_that_nomad_does_not_take_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(NomadError):
+        check_affinity({**ZONE, "Weight": 50, **wrong})
+
+
+def test_of_the_nodes_that_fit_the_best_liked_is_found_and_of_those_the_one_free_longest() -> None:
+    placement = Placement(place="node.datacenter")
+    for name, zone in (("n1", "a"), ("n2", "b"), ("n3", "b"), ("n4", "a")):
+        node = {**NODE, "ID": name, "Name": name, "Datacenter": zone}
+        placement.set_node(name, facts_of(node), Quantity(memory_mib=200, slots=1), is_open=True)
+    avoided = [{**ZONE, "RTarget": "a", "Weight": -100}]
+    group = {"Name": "g", "Tasks": [{"Driver": "raw_exec"}]}
+    demand = demand_of({"Datacenters": ["*"], "Constraints": None, "Affinities": avoided}, group)
+    found = []
+    while (node_id := placement.find(demand)) is not None:
+        found.append(node_id)
+        placement.occupy(node_id, demand.quantity)
+    assert found == ["n2", "n3", "n1", "n4"]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.functions import TABLE_PATH, InvalidTable, load_functions
+from deploy.functions import TABLE_PATH, Function, InvalidTable, load_functions
 
 
 def test_the_table_names_the_four_functions_and_every_topic_once() -> None:
@@ -41,3 +41,20 @@ def test_a_wrong_field_is_refused_by_its_name(
     path.write_text(text.replace(*wrong, 1))
     with pytest.raises(InvalidTable, match=message):
         load_functions(path)
+
+
+@pytest.mark.parametrize("function", load_functions(), ids=lambda function: function.name)
+def test_every_secret_and_setting_is_explained_where_it_says_who_reads_it(
+    function: Function,
+) -> None:
+    page = (TABLE_PATH.parents[1] / "docs" / "operations.md").read_text()
+    for name in (*function.secrets, *function.settings):
+        rows = [line.split("|") for line in page.splitlines() if line.startswith(f"| `{name}`")]
+        assert any(function.name in row[2] or row[2].strip() == "all" for row in rows), name
+
+
+def test_every_function_that_calls_schedulers_has_what_each_of_them_needs() -> None:
+    functions = {function.name: function for function in load_functions()}
+    for name in ("dispatch", "autoscale"):
+        assert {"NOMAD_TOKEN", "KUBERNETES_TOKEN"} <= set(functions[name].secrets)
+        assert "BATON_AGENT_IMAGE" in functions[name].settings

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,9 +23,9 @@ from shared.models.account import Principal, Project, Role, User
 from shared.services.administration import create_account
 from shared.services.catalog import load_catalog
 from tests.functions.described import DescribedClient
+from tests.golden_files import GOLDEN
 
 ROOT = Path(__file__).parents[2]
-GOLDEN = ROOT / "tests" / "golden"
 MIB = 1024 * 1024
 
 
@@ -154,13 +153,3 @@ def submission(name: str = "maya", **changed: Any) -> dict[str, Any]:
     body: dict[str, Any] = json.loads((GOLDEN / "submissions" / f"{name}.json").read_text())
     body |= changed
     return {key: value for key, value in body.items() if value is not None}
-
-
-def check_golden(name: str, found: object) -> None:
-    """Compare with what was reviewed; BATON_GOLDEN=write stores it anew, to be reviewed again."""
-    path = GOLDEN / f"{name}.json"
-    text = json.dumps(found, indent=2, sort_keys=True) + "\n"
-    if os.environ.get("BATON_GOLDEN") == "write":
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    assert text == path.read_text()

@@ -5,9 +5,9 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,23 @@ from flask.testing import FlaskClient
 
 from emulators.up.client import Stack, stack
 from shared import wiring
+from shared.core.replay import PlannedTick, compare
 from shared.errors import CloudError
-from shared.models.farm import Orchestrator, PoolKey, Shape, Stage
+from shared.models.farm import (
+    Breaker,
+    BreakerState,
+    Orchestrator,
+    PoolKey,
+    ProblemCode,
+    Shape,
+    Stage,
+)
 from shared.models.job import AttemptRef
-from shared.models.task import WaitingFor
+from shared.models.task import TaskStatus, WaitingFor
 from shared.ports import Fleet, Scheduler, SubmittedAttempt
 from shared.services.autoscale import TickReport, tick
+from shared.services.kept_ticks import keep_tick, kept_ticks
+from shared.services.orchestrators import switch_pool
 from tests.builders import a_job
 
 ROOT = Path(__file__).parents[2]
@@ -37,8 +48,8 @@ B = PoolKey("us-central1-b", *SHAPE)
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Stack]:
-    """Firestore, Pub/Sub, Nomad and Compute Engine, and an environment that names them."""
-    needed = ("firestore", "pubsub", "nomad", "compute")
+    """Firestore, Pub/Sub, storage, Nomad and Compute Engine, and an environment that names them."""
+    needed = ("firestore", "pubsub", "storage", "nomad", "compute")
     with stack(only=needed, boot_s=0.2) as found, pytest.MonkeyPatch.context() as patch:
         for name, value in found.env.items():
             patch.setenv(name, value)
@@ -97,7 +108,9 @@ class Farm:
     def fleet(self) -> Fleet:
         return wiring.fleet(self.orchestrator)
 
-    def submit(self, count: int, *, works_s: float = 0.2, cores: int = 2) -> None:
+    def submit(
+        self, count: int, *, works_s: float = 0.2, cores: int = 2, avoided: Sequence[str] = ()
+    ) -> None:
         """Give attempts to the scheduler; their agents look for somebody to claim from, in vain, and end."""
         for _ in range(count):
             self.submitted += 1
@@ -115,6 +128,7 @@ class Farm:
                         "BATON_ATTEMPT_TOKEN": "x.y.z",
                         "BATON_PATIENCE_S": str(works_s),
                     },
+                    avoided_instances=avoided,
                 )
             )
 
@@ -216,7 +230,7 @@ def until(look: Callable[[], bool]) -> None:
 
 
 def test_only_those_with_the_token_may_call(farm: Farm) -> None:
-    for path in ("/tick", "/sweep", "/projects/p/topics/scale"):
+    for path in ("/tick", "/sweep", "/forget", "/projects/p/topics/scale"):
         assert farm.web.post(path).status_code == 403
         assert farm.web.post(path, headers={"X-Baton-Token": "wrong"}).status_code == 403
 
@@ -322,9 +336,81 @@ def test_growth_goes_elsewhere_when_a_zone_is_out_of_stock(farm: Farm) -> None:
     farm.submit(2, works_s=PATIENCE_S)
     farm.ticks_until(lambda: farm.up() == 2 and farm.size(A) == 0)
     assert farm.size(B) == 2
-    (stock_out,) = farm.orchestrator.stock_outs
-    assert stock_out.pool == A
-    assert stock_out.until > wiring.now()
+    (breaker,) = farm.orchestrator.breakers
+    assert (breaker.pool, breaker.cause) == (A, "stock_out")
+    assert breaker.state(wiring.now()) is BreakerState.OPEN
+
+
+def test_a_pool_that_was_out_of_stock_is_tried_with_one_machine_and_works_again_once_it_joins(
+    farm: Farm,
+) -> None:
+    farm.order_fault("compute", kind="stockout", zone="us-central1-a")
+    farm.submit(3, works_s=PATIENCE_S)
+    farm.ticks_until(lambda: farm.size(B) == 3 and farm.size(A) == 0)
+    requests.delete(f"{farm.stack.url('compute')}/faults", timeout=10).raise_for_status()
+    farm.submit(4, works_s=PATIENCE_S)
+    farm.run()
+    assert farm.size(A) == 0  # it is still open: the others serve what waits
+    farm.submit(4, works_s=PATIENCE_S)
+    probed = farm.run(seconds=61)
+    (probe,) = [each for each in probed.decisions if each.pool == A]
+    assert len(probe.grow) == 1
+    assert "to find out whether it works again (stock_out)" in probe.reason
+    farm.submit(4, works_s=PATIENCE_S)
+    assert not [each for each in farm.run(seconds=62).decisions if each.pool == A and each.grow]
+    until(lambda: any(node.name in probe.grow and node.is_up for node in farm.scheduler.nodes()))
+    farm.submit(4, works_s=PATIENCE_S)
+    healed = farm.run(seconds=63)
+    (breaker,) = farm.orchestrator.breakers
+    assert breaker.state(wiring.now() + timedelta(seconds=63)) is BreakerState.CLOSED
+    assert [len(each.grow) > 1 for each in healed.decisions if each.pool == A] == [True]
+
+
+def test_a_pool_whose_machines_never_join_gets_no_more_of_them(farm: Farm) -> None:
+    farm.save(zones={"us-central1-a": True, "us-central1-b": False})
+    farm.order_fault("compute", kind="dead_boot", count=3)
+    farm.submit(3, works_s=PATIENCE_S)
+    farm.run()
+    report = farm.run(minutes=6)
+    (breaker,) = farm.orchestrator.breakers
+    assert (breaker.pool, breaker.cause) == (A, "dead_boots")
+    assert not any(each.grow for each in report.decisions)
+    reason, note = report.reasons[SHAPE]
+    assert reason is WaitingFor.STOCK_OUT
+    assert note.startswith("us-central1-a starts machines that never join; tried again from ")
+    (probe,) = farm.run(minutes=7, seconds=5).decisions
+    assert len(probe.grow) == 1
+
+
+def test_an_operator_overrules_the_breaker_of_a_pool(farm: Farm) -> None:
+    farm.save(
+        zones={"us-central1-a": True},
+        breakers=(
+            Breaker(pool=A, until=wiring.now() + timedelta(hours=1), cause=ProblemCode.STOCK_OUT),
+        ),
+    )
+    farm.submit(2)
+    assert farm.tick()["grow_count"] == 0
+    switch_pool(A.pool_id, True, farm.orchestrator_id, wiring.orchestrator_store())
+    assert farm.tick()["grow_count"] == 2
+    until(lambda: farm.up() == 2)
+    switch_pool(A.pool_id, False, farm.orchestrator_id, wiring.orchestrator_store())
+    farm.ticks_until(lambda: farm.size(A) == 0)
+    farm.submit(1)
+    assert farm.run().reasons[SHAPE][0] is WaitingFor.ZONE_OFF
+
+
+def test_where_the_scheduler_starts_machines_by_itself_a_tick_decides_nothing_and_says_so(
+    farm: Farm,
+) -> None:
+    farm.save(fleet="managed")
+    farm.submit(2)
+    report = farm.run()
+    assert not report.decisions
+    assert not report.errors
+    said = (WaitingFor.SCHEDULER, "its scheduler starts machines by itself")
+    assert report.reasons[SHAPE] == said
+    farm.save()
 
 
 def test_growth_that_is_refused_goes_elsewhere_within_the_same_tick(farm: Farm) -> None:
@@ -338,7 +424,7 @@ def test_growth_that_is_refused_goes_elsewhere_within_the_same_tick(farm: Farm) 
     farm.submit(1)
     farm.run()
     assert farm.size() == 1
-    assert len(farm.orchestrator.stock_outs) == 1
+    assert len(farm.orchestrator.breakers) == 1
 
 
 def test_a_machine_that_never_joins_is_replaced(farm: Farm) -> None:
@@ -516,6 +602,29 @@ def test_machines_that_the_scheduler_does_not_use_leave_and_the_job_is_told(farm
     assert sum(len(each.grow) for each in tried.decisions) == 1
 
 
+def test_a_job_that_keeps_away_from_the_only_idle_machine_gets_another_at_the_next_tick(
+    farm: Farm,
+) -> None:
+    farm.save(idle_s=3600)
+    job = a_job(account_id=farm.orchestrator_id, counts={TaskStatus.PENDING: 1})
+    wiring.job_store().create_job(job)
+    farm.submit(1)
+    farm.tick()
+    until(lambda: not any(each.is_live for each in farm.scheduler.placements()))
+    (bad,) = (each.name for pool in (A, B) for each in farm.fleet.instances(pool))
+    wiring.job_store().change_job(job.ref, lambda now: replace(now, blocked_instances=(bad,)))
+    farm.submit(1, avoided=[bad])
+    assert farm.tick()["grow_count"] == 1
+    assert not farm.orchestrator.breakers
+    second = AttemptRef(*job.ref, "002", 1).attempt_id
+    until(
+        lambda: any(
+            each.attempt_id == second and each.instance not in ("", bad)
+            for each in farm.scheduler.placements()
+        )
+    )
+
+
 def test_what_an_operator_changes_takes_effect_at_the_next_tick(farm: Farm) -> None:
     render = farm.fleet
     farm.save(project="elsewhere")
@@ -555,3 +664,60 @@ def test_an_orchestrator_in_trouble_leaves_the_others_alone(
     assert answer[farm.orchestrator_id]["grow_count"] == 1
     with pytest.raises(CloudError):
         other.scheduler.placements()
+
+
+# What is kept
+
+
+def kept_since(farm: Farm, begun: datetime) -> list[PlannedTick]:
+    """Return the farm's kept ticks; the day may have changed meanwhile."""
+    days = sorted({begun.date(), wiring.now().date()})
+    return [each for day in days for each in kept_ticks(day, farm.orchestrator_id, wiring.blobs())]
+
+
+def test_whatever_was_decided_was_kept_and_is_decided_again(farm: Farm) -> None:
+    begun = wiring.now()
+    farm.tick()
+    assert kept_since(farm, begun) == []
+    farm.submit(2)
+    farm.tick()
+    farm.ticks_until(lambda: farm.size() == 0)
+    kept = kept_since(farm, begun)
+    reasons = [each.reason for planned in kept for each in planned.decisions]
+    assert sorted(reasons) == sorted(each["reason"] for each in farm.decisions())
+    assert {each.inputs.orchestrator.orchestrator_id for each in kept} == {farm.orchestrator_id}
+    for planned in kept:
+        compared = compare(planned, planned.inputs.orchestrator)
+        assert not [each for each in compared if each.differs]
+    assert all(each["took"]["plan_ms"] >= 0 for each in farm.decisions())
+    assert all(each["took"]["tick_s"] > 0 for each in farm.decisions())
+
+
+def test_ticks_go_on_while_nothing_can_be_kept(
+    farm: Farm, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun = wiring.now()
+    farm.submit(1)
+    faults = f"{farm.stack.url('storage')}/faults"
+    refusal = {"path_prefix": "/upload/", "times": 9, "status": 403}
+    requests.post(faults, json=[refusal], timeout=10).raise_for_status()
+    try:
+        with caplog.at_level(logging.ERROR, logger="baton"):
+            assert farm.tick()["grow_count"] == 1
+    finally:
+        requests.post(faults, json=[], timeout=10).raise_for_status()
+    logged = [json.loads(each.message) for each in caplog.records if each.name == "baton"]
+    assert {"tick not kept"} == {each["event"] for each in logged}
+    assert kept_since(farm, begun) == []
+
+
+def test_what_is_kept_is_forgotten_after_14_days(farm: Farm) -> None:
+    farm.submit(1)
+    (now, old) = farm.run().planned, farm.run(days=-15).planned
+    for each in (now, old):
+        assert each is not None
+        keep_tick(each, wiring.blobs())
+    headers = {"X-Baton-Token": wiring.push_token()}
+    assert farm.web.post("/forget", headers=headers).get_json() == {"forgotten_count": 1}
+    assert kept_since(farm, wiring.now()) == [now]
+    assert farm.web.post("/forget", headers=headers).get_json() == {"forgotten_count": 0}

@@ -9,6 +9,7 @@ from shared.models.job import AttemptRef, Command, JobRef
 from shared.models.task import Outcome, TaskStatus
 from shared.services.attempts import log_name, manifest_name, output_name
 from shared.services.control import order
+from tests.builders import lines_of
 from tests.services.agent import INSTANCE, Agent
 from tests.services.calls import (
     FRAME,
@@ -34,9 +35,9 @@ def test_lines_of_a_log_are_kept_and_replaced(farm: Farm, ref: JobRef, agent: Ag
     attempt = AttemptRef(*ref, "000", 1)
     ok(agent.call("logs", first_line=2, lines=["three"]))
     ok(agent.call("logs", first_line=0, lines=["one", "zwö"]))
-    assert farm.ports.jobs.log_lines(attempt) == ["one", "zwö", "three"]
+    assert lines_of(farm.ports.jobs, attempt) == ["one", "zwö", "three"]
     ok(agent.call("logs", first_line=0, lines=["one", "two"]))
-    assert farm.ports.jobs.log_lines(attempt) == ["one", "two", "three"]
+    assert lines_of(farm.ports.jobs, attempt) == ["one", "two", "three"]
 
 
 def test_as_many_of_the_longest_lines_as_an_agent_sends_are_kept(
@@ -44,7 +45,7 @@ def test_as_many_of_the_longest_lines_as_an_agent_sends_are_kept(
 ) -> None:
     lines = ["x" * 4000] * 500
     ok(agent.call("logs", first_line=0, lines=lines))
-    assert farm.ports.jobs.log_lines(AttemptRef(*ref, "000", 1)) == lines
+    assert lines_of(farm.ports.jobs, AttemptRef(*ref, "000", 1)) == lines
 
 
 # Outputs
@@ -129,7 +130,9 @@ def test_every_outcome_has_its_status_and_a_repeat_changes_nothing(
 ) -> None:
     said = {"exit_code": None, "reason": "x" * 3000}
     assert ok(agent.finish(outcome, **said)) == {"status": status}
-    assert len(farm.task(ref).attempts[0].reason) == 2000
+    its_words, _, ours = farm.task(ref).attempts[0].reason.partition("; ")
+    assert its_words == "x" * 2000
+    assert ours.startswith("no instance type larger") is (outcome == "out_of_memory")
     before = farm.state()
     for again in (outcome, "success", "failed"):
         assert ok(agent.finish(again, **said)) == {"status": status}

@@ -3,7 +3,10 @@
 import json
 import stat
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -11,7 +14,10 @@ import yaml
 from click.testing import CliRunner, Result
 
 from shared import wiring
-from shared.models.account import Role
+from shared.errors import Conflict
+from shared.models.account import ApiKey, Role
+from shared.services.administration import create_account, give_role, revoke_key
+from shared.stores.accounts import FirestoreAccountStore
 from tests.functions.conftest import ROOT, Studio
 from tools.baton import baton
 
@@ -87,6 +93,50 @@ def test_an_account_is_created_once(studio: Studio) -> None:
     assert wiring.account_store().account(studio.account_id).name == "Otterhaus"
 
 
+def test_of_several_who_create_an_account_at_once_one_does(studio: Studio) -> None:
+    account_id = f"{studio.account_id}-new"
+    together = Barrier(8)
+
+    def create(name: str) -> str:
+        together.wait()
+        try:
+            return create_account(
+                account_id,
+                name=name,
+                max_instances=10,
+                environment={},
+                accounts=wiring.account_store(),
+            ).name
+        except Conflict:
+            return ""
+
+    with ThreadPoolExecutor(8) as pool:
+        (created,) = [name for name in pool.map(create, "ABCDEFGH") if name]
+    assert wiring.account_store().account(account_id).name == created
+
+
+class RevokedMeanwhile(FirestoreAccountStore):
+    """Accounts of which somebody revokes every key as soon as it is listed."""
+
+    def api_keys(self, account_id: str) -> list[ApiKey]:
+        found = super().api_keys(account_id)
+        for key in found:
+            revoke_key(key.client_id, wiring.now(), self)
+        return found
+
+
+def test_a_key_that_is_revoked_while_its_user_gets_another_role_stays_revoked(
+    studio: Studio,
+) -> None:
+    key = told("key", "create", studio.account_id, "ines")
+    accounts = RevokedMeanwhile(wiring.firestore_client())
+    user = accounts.user(studio.account_id, "ines")
+    give_role(studio.account_id, replace(user, role=Role.USER), accounts)
+    stored = accounts.api_key(key["client_id"])
+    assert stored.role is Role.USER
+    assert stored.revoked_at is not None
+
+
 @pytest.mark.parametrize("account_id", ["A", "a/b", "-a", "a.b.c", "x" * 41, "a b c"])
 def test_an_account_id_that_would_not_fit_everywhere_is_refused(
     cloud: Mapping[str, str], account_id: str
@@ -145,7 +195,7 @@ def test_an_orchestrator_is_stored_as_its_file_says(
     (tmp_path / "o.yaml").write_text(yaml.safe_dump(ORCHESTRATOR))
     assert told("orchestrator", "save", tmp_path / "o.yaml")["zones"] == ORCHESTRATOR["zones"]
     stored = wiring.orchestrator_store().orchestrator("nomad-1")
-    assert (stored.boot_s, stored.idle_s) == (30, 60)
+    assert (stored.boot_s, stored.idle_s) == (30, 0)
     assert (stored.zones, stored.is_enabled) == (ORCHESTRATOR["zones"], False)
 
 

@@ -14,7 +14,8 @@ from shared.errors import Contended, InvalidRequest
 from shared.models.account import InstanceType, Package, Project, Provider, Role, User, Variable
 from shared.services.catalog import compare_catalog, load_catalog, sound_catalog
 from shared.stores.catalog import FirestoreCatalogStore
-from tests.functions.conftest import ROOT, Studio, check_golden, submission
+from tests.functions.conftest import ROOT, Studio, submission
+from tests.golden_files import check_golden
 
 
 def shipped(name: str) -> list[dict[str, Any]]:

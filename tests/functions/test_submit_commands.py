@@ -120,6 +120,16 @@ def test_a_job_is_edited_in_all_that_may_be_otherwise(studio: Studio) -> None:
     assert job.price_micros_per_minute == machine.price_micros_per_minute
 
 
+def test_what_is_done_about_each_cause_may_be_otherwise(studio: Studio) -> None:
+    job_id = submitted(studio, autoretry_policy={"preempted": {"max_retries": 1}})
+    reply = edited(studio, job_id, standard_after=2)
+    assert list(reply.json["error"]["fields"]) == ["changes.standard_after"]
+    changes = {"preempted_retries": 4, "standard_after": 2, "out_of_memory_retries": 0}
+    assert edited(studio, job_id, **changes).status_code == 200
+    job = the_job(studio, job_id)
+    assert (job.preempted_retries, job.standard_after, job.out_of_memory_retries) == (4, 2, 0)
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
@@ -133,6 +143,10 @@ def test_a_job_is_edited_in_all_that_may_be_otherwise(studio: Studio) -> None:
         ({"instance_type": "cpu-1000"}, "changes.instance_type"),
         ({"instance_type": "m6i.large"}, "changes.instance_type"),
         ({"project": "seal"}, "changes.project"),
+        ({"preempted_retries": -1}, "changes.preempted_retries"),
+        ({"standard_after": 1001}, "changes.standard_after"),
+        ({"preempted_retries": 1, "standard_after": 2}, "changes.standard_after"),
+        ({"out_of_memory_retries": 11}, "changes.out_of_memory_retries"),
     ],
 )
 def test_an_edit_is_checked_like_a_submission(
@@ -154,7 +168,8 @@ def test_changes_come_with_the_order_to_make_them_only(studio: Studio) -> None:
         assert (reply.status_code, list(reply.json["error"]["fields"])) == (422, ["changes"])
 
 
-def test_a_job_does_not_move_to_a_machine_that_its_orchestrator_has_not(studio: Studio) -> None:
+def submitted_at_home(studio: Studio, *instance_types: str) -> str:
+    """Return a job that runs at an orchestrator with these types only."""
     home = Orchestrator(
         orchestrator_id=f"home-{studio.account_id}",
         scheduler="nomad",
@@ -163,7 +178,7 @@ def test_a_job_does_not_move_to_a_machine_that_its_orchestrator_has_not(studio: 
         project="render",
         region="r",
         zones={"r-a": False},  # no other test's job shall go there
-        instance_types=("cpu-16-64",),
+        instance_types=instance_types,
     )
     wiring.orchestrator_store().save_orchestrator(home)
     job_id = submitted(studio)
@@ -171,9 +186,23 @@ def test_a_job_does_not_move_to_a_machine_that_its_orchestrator_has_not(studio: 
         JobRef(studio.account_id, job_id),
         lambda job: replace(job, orchestrator_id=home.orchestrator_id),
     )
+    return job_id
+
+
+def test_a_job_does_not_move_to_a_machine_that_its_orchestrator_has_not(studio: Studio) -> None:
+    job_id = submitted_at_home(studio, "cpu-16-64")
     fields = edited(studio, job_id, instance_type="cpu-8-32").json["error"]["fields"]
     assert list(fields) == ["changes.instance_type"]
     assert "has no cpu-8-32" in fields["changes.instance_type"]
+
+
+def test_after_an_edit_tasks_go_to_larger_machines_that_the_jobs_orchestrator_has(
+    studio: Studio,
+) -> None:
+    job_id = submitted_at_home(studio, "cpu-16-64", "cpu-8-32", "cpu-16-128", "cpu-8-64")
+    for name, larger in (("cpu-8-32", ["cpu-8-64", "cpu-16-128"]), ("cpu-16-64", ["cpu-16-128"])):
+        assert edited(studio, job_id, instance_type=name).status_code == 200
+        assert [each.instance_type for each in the_job(studio, job_id).larger] == larger
 
 
 def test_a_machine_that_is_offered_no_more_can_be_kept_but_not_changed(

@@ -14,7 +14,8 @@ from shared.models.job import Command, Job, JobRef, JobStatus, SyncState
 from shared.models.task import WaitingFor
 from shared.services import submit
 from shared.services.expand import expand
-from tests.functions.conftest import Studio, check_golden, md5_of, object_names, submission
+from tests.functions.conftest import Studio, md5_of, object_names, submission
+from tests.golden_files import check_golden
 
 
 def the_job(studio: Studio, job_id: str) -> Job:
@@ -69,6 +70,41 @@ def test_what_each_plugin_sends_becomes_a_job(studio: Studio, plugin: str) -> No
     check_golden(f"jobs/{plugin}", stored)
 
 
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        ({}, (0, 0, 2)),
+        ({"preempted": {"max_retries": 3}}, (3, 0, 2)),
+        ({"preempted": {"max_retries": 3, "standard_after": 2}}, (3, 2, 2)),
+        ({"out_of_memory": {"max_retries": 0}}, (0, 0, 0)),
+        ({"preempted": {}, "out_of_memory": {}, "lost": {"max_retries": 1}}, (0, 0, 2)),
+    ],
+)
+def test_a_job_says_what_is_done_about_each_cause(
+    studio: Studio, policy: dict[str, Any], expected: tuple[int, int, int]
+) -> None:
+    job = the_job(studio, submitted(studio, autoretry_policy=policy))
+    assert (job.preempted_retries, job.standard_after, job.out_of_memory_retries) == expected
+
+
+def test_a_job_keeps_what_its_tasks_may_go_to_and_at_what_price(studio: Studio) -> None:
+    job = the_job(studio, submitted(studio, instance_type="cpu-8-32", preemptible=True))
+    known = {each.name: each for each in wiring.catalog_store().instance_types()}
+    assert job.price_micros_per_minute == known["cpu-8-32"].preemptible_micros_per_minute
+    assert job.standard_micros_per_minute == known["cpu-8-32"].price_micros_per_minute
+    assert "cpu-8-64" in [each.instance_type for each in job.larger]
+    for each in job.larger:
+        machine = known[each.instance_type]
+        assert 32 < machine.memory_gib <= 128
+        assert machine.gpu is None
+        assert (each.price_micros_per_minute, each.preemptible_micros_per_minute) == (
+            machine.price_micros_per_minute,
+            machine.preemptible_micros_per_minute,
+        )
+    sizes = [each.memory_mib for each in job.larger]
+    assert sizes == sorted(sizes)
+
+
 def test_a_job_without_inputs_waits_for_its_turn_only(studio: Studio) -> None:
     job = the_job(studio, submitted(studio))
     assert (job.status, job.sync.state) == (JobStatus.PENDING, SyncState.DONE)
@@ -84,7 +120,7 @@ def test_a_job_with_inputs_syncs_first(studio: Studio) -> None:
     job_id = submitted(studio, upload_files=files)
     job = the_job(studio, job_id)
     assert (job.status, job.sync.state) == (JobStatus.SYNC_PENDING, SyncState.PENDING)
-    assert job.sync.total_count == 2
+    assert (job.sync.total_count, job.input_bytes) == (2, 14)
     inputs = json.loads(read_object(studio, job_id, "spec.json"))["inputs"]
     assert inputs == [
         {"path": "/vol/otter/scene.ma", "md5": md5_of(b"scene"), "size": 5, "executable": False},

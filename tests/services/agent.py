@@ -27,8 +27,8 @@ class Agent:
         headers = {"Authorization": f"Bearer {self.token}"}
         return self.web.post(f"/agent/v1/{name}", headers=headers, data=json.dumps(body))
 
-    def claim(self) -> TestResponse:
-        return self.call("claim", instance=INSTANCE, zone=ZONE)
+    def claim(self, instance: str = INSTANCE) -> TestResponse:
+        return self.call("claim", instance=instance, zone=ZONE)
 
     def heartbeat(self, memory_peak_mib: int = 0) -> TestResponse:
         return self.call("heartbeat", phase="rendering", memory_peak_mib=memory_peak_mib)

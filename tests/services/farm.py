@@ -29,7 +29,7 @@ from shared.services.expand import payload_name
 from shared.services.submit import PAGES_PER_BLOCK
 from shared.services.sweep import sweep
 from tests.builders import a_job
-from tests.services.agent import ZONE, Agent
+from tests.services.agent import INSTANCE, ZONE, Agent
 from tests.services.rig import PROJECT, TOPICS, Inbox, Message, Rig
 
 
@@ -223,11 +223,16 @@ class Farm:
         return Agent(web=self.apps["dispatch"].test_client(), token=token)
 
     def run(
-        self, ref: JobRef, task_id: str = "000", number: int = 1, outcome: str = "success"
+        self,
+        ref: JobRef,
+        task_id: str = "000",
+        number: int = 1,
+        outcome: str = "success",
+        instance: str = INSTANCE,
     ) -> Agent:
         """Claim and finish an attempt, whose process then ends."""
         agent = self.agent(ref, task_id, number)
-        for answer in (agent.claim(), agent.finish(outcome)):
+        for answer in (agent.claim(instance), agent.finish(outcome)):
             assert answer.status_code == 200, answer.text
         self.scheduler.cancel(AttemptRef(*ref, task_id, number).attempt_id)
         return agent
@@ -242,7 +247,12 @@ class Farm:
             "NodePool": "default",
             "HTTPAddr": "",
             "Attributes": {"driver.raw_exec": "1"},
-            "Meta": {"zone": ZONE, "orchestrator": self.account_id},
+            "Meta": {
+                "zone": ZONE,
+                "orchestrator": self.account_id,
+                "instance_type": self.instance_type,
+                "preemptible": "true",
+            },
             "Drivers": {"raw_exec": {"Detected": True, "Healthy": True}},
             "NodeResources": {
                 "Cpu": {"CpuShares": 4000, "TotalCpuCores": 4},
@@ -257,6 +267,11 @@ class Farm:
         job = self._scheduler_call("GET", f"/v1/job/{attempt_id}")
         found: dict[str, str] = job["TaskGroups"][0]["Tasks"][0]["Env"]
         return found
+
+    def avoided_zones(self, attempt_id: str) -> list[str]:
+        """Return where an attempt is started only if nothing is free elsewhere."""
+        job = self._scheduler_call("GET", f"/v1/job/{attempt_id}")
+        return [str(each["RTarget"]) for each in job["Affinities"] or () if each["Weight"] < 0]
 
     def fail_scheduler(self, *, method: str, path: str = "^/v1/job", calls: int = 1) -> None:
         """Have the scheduler answer 500 to the next calls."""

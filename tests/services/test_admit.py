@@ -7,12 +7,14 @@ from datetime import datetime
 from itertools import cycle
 
 from shared import wiring
+from shared.core.placement import GIB, WEIGHTS
 from shared.errors import Unreachable
 from shared.models.farm import Node, Placement
 from shared.models.job import Sync, SyncState
 from shared.models.task import WaitingFor
 from shared.ports import Ports, SubmittedAttempt
 from shared.services.admit import PLACED_TOGETHER, admit
+from tests.services.agent import ZONE
 from tests.services.farm import Farm
 
 
@@ -117,6 +119,21 @@ def test_a_job_waits_until_a_zone_for_it_is_switched_on(farm: Farm) -> None:
     farm.push("admit")
     assert farm.placed(ref) == ["000-1"]
     assert farm.job(ref).orchestrator_id == farm.account_id
+
+
+def test_a_job_says_why_it_runs_where_it_runs(farm: Farm) -> None:
+    farm.save_orchestrator(region="us-east4", price_percents={ZONE: 150})
+    farm.limit(0)
+    ref = farm.submit(input_bytes=2 * GIB, price_micros_per_minute=1000)
+    farm.limit(1)
+    admit(farm.account_id, replace(farm.ports, store_region="us-central1"))
+    found = farm.job(ref).placement
+    assert found["scores"][farm.account_id] == {
+        "price": 1500 * WEIGHTS.expected_minutes,
+        "data": 2 * WEIGHTS.transfer_micros_per_gib,
+        "stock": 0,
+    }
+    assert found["weights"]["expected_minutes"] == WEIGHTS.expected_minutes
 
 
 def test_a_job_that_is_edited_while_its_home_is_chosen_is_not_sent_where_it_cannot_run(

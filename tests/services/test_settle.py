@@ -1,11 +1,14 @@
 """Settling: a job's sums and status, its end, and the scouts that gate the rest of it."""
 
+from dataclasses import replace
+
 import pytest
 
 from shared import wiring
 from shared.models.job import Command, JobRef, JobStatus
 from shared.models.task import TaskStatus, WaitingFor
 from shared.services.control import order
+from shared.services.settle import settle
 from tests.services.farm import Farm
 
 T = TaskStatus
@@ -49,6 +52,32 @@ def test_a_job_ends_when_its_last_task_does(
     today = wiring.now().date().isoformat()
     assert farm.published("meter") == [("meter", {"account_id": farm.account_id, "date": today})]
     assert farm.findings(ref) == []
+
+
+def test_a_tick_is_asked_for_when_some_have_ended_and_nothing_waits_any_more(farm: Farm) -> None:
+    def asked() -> int:
+        farm.published("scale")
+        mine = [each for topic, each in farm.inbox.pending if topic == "scale"]
+        return mine.count({"orchestrator_id": farm.account_id})
+
+    farm.limit(2)
+    ref = farm.submit(4)
+    farm.run(ref, "000")
+    before = asked()
+    farm.push("settle", ref)
+    assert asked() == before  # others wait for the machine
+    farm.limit(4)
+    farm.push("admit")
+    agents = [farm.agent(ref, task_id) for task_id in ("001", "002", "003")]
+    for agent in agents:
+        assert agent.claim().status_code == 200
+    farm.push("settle", ref)
+    before, now = asked(), wiring.now()
+    for agent in agents[:2]:
+        assert agent.finish("success").status_code == 200
+        settle(ref, replace(farm.ports, now=lambda: now))
+    assert asked() == before + 1  # one for both: the second came at the same moment
+    assert not farm.job(ref).is_ended
 
 
 # Scouts

@@ -59,6 +59,19 @@ def test_each_task_says_why_it_waits(farm: Farm) -> None:
     assert len(limited["tasks"]) == 1
 
 
+def test_a_job_is_shown_with_the_instances_that_are_blocked_for_it(farm: Farm) -> None:
+    ref = farm.submit(6)
+    farm.run(ref, "000")
+    words = ("job", "show", farm.account_id, ref.job_id)
+    assert told(*words)["blocked_instances"] == []
+    for task_id in ("001", "002", "003", "004"):
+        farm.run(ref, task_id, outcome="failed", instance="instance-bad")
+    farm.push("settle", ref)
+    blocked = [{"instance": "instance-bad", "failed_count": 4}]
+    assert told(*words)["blocked_instances"] == blocked
+    assert "instance-bad" in run(*words).stdout
+
+
 def test_a_task_is_shown_with_every_attempt(farm: Farm) -> None:
     ref = farm.submit(1)
     farm.run(ref, outcome="failed")
@@ -154,6 +167,11 @@ def test_a_job_is_edited_and_reviewed(farm: Farm) -> None:
     assert (job.priority, job.max_instances) == (8, 3)
     assert "priority" in refused("job", "edit", *words, "--priority", "-1")
     assert "instance_type" in refused("job", "edit", *words, "--instance-type", "mars")
+    policy = ("--preempted-retries", 4, "--standard-after", 2, "--out-of-memory-retries", 0)
+    told("job", "edit", *words, *policy)
+    job = farm.job(ref)
+    assert (job.preempted_retries, job.standard_after, job.out_of_memory_retries) == (4, 2, 0)
+    assert "standard_after" in refused("job", "edit", *words, "--standard-after", 5)
     assert "does not apply" in refused("job", "reviewed", *words)
     farm.deliver()
     farm.run(ref, number=farm.task(ref).attempt)

@@ -1,5 +1,6 @@
 """Orchestrators, their zones and pools, and why a pool is as large as it is."""
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,14 @@ import pytest
 import yaml
 
 from shared import wiring
-from shared.models.farm import Decision, InstanceStatus, PoolKey, ProblemCode, StockOut
+from shared.models.farm import (
+    Breaker,
+    Decision,
+    InstanceStatus,
+    PoolKey,
+    ProblemCode,
+    Strike,
+)
 from tests.services.farm import Farm
 from tests.tools.commands import refused, run, told
 
@@ -31,12 +39,16 @@ def described(folder: Path, **changed: Any) -> Path:
     return path
 
 
-def learn(orchestrator_id: str) -> StockOut:
-    """Have an orchestrator learn of a stock-out."""
-    until = wiring.now() + timedelta(minutes=5)
-    stock_out = StockOut(pool=POOL, until=until, reason=ProblemCode.STOCK_OUT)
-    wiring.orchestrator_store().save_stock_outs(orchestrator_id, [stock_out])
-    return stock_out
+def learn(orchestrator_id: str, pool: PoolKey = POOL) -> Breaker:
+    """Have an orchestrator learn of a stock-out, and of a machine that failed."""
+    store, now = wiring.orchestrator_store(), wiring.now()
+    opened = Breaker(pool=pool, until=now + timedelta(minutes=5), cause=ProblemCode.STOCK_OUT)
+    failed = Strike(
+        pool=pool, cause=ProblemCode.DEAD_BOOTS, instance="baton-1", created_at=now, at=now
+    )
+    known = store.orchestrator(orchestrator_id)
+    store.save_learnt(replace(known, breakers=(opened,), strikes=(failed,)))
+    return opened
 
 
 def decide(farm: Farm, *reasons: str, grow: tuple[str, ...] = ("baton-1",)) -> None:
@@ -85,29 +97,50 @@ def test_an_orchestrator_goes_off_whole_and_its_zones_stay_as_they_are(
     assert told("orchestrator", "show", "nomad-east")["is_enabled"] is True
 
 
-def test_a_region_goes_off_with_all_its_orchestrators(farm: Farm, tmp_path: Path) -> None:
+def test_a_region_has_a_switch_of_its_own(farm: Farm, tmp_path: Path) -> None:
     told("orchestrator", "create", described(tmp_path))
     told("orchestrator", "create", described(tmp_path, orchestrator_id="nomad-east-2"))
+    told("orchestrator", "off", "nomad-east-2", "--yes")
     told("orchestrator", "off", "us-east1", "--region", "--yes")
-    enabled = {
-        each["orchestrator_id"]: each["is_enabled"]
+    told("orchestrator", "create", described(tmp_path, orchestrator_id="nomad-east-3"))
+    store = wiring.orchestrator_store()
+    assert sorted(each.orchestrator_id for each in store.orchestrators() if each.enabled_zones) == [
+        farm.account_id
+    ]
+    told("orchestrator", "edit", "nomad-east-3", "--set", "region=us-east4")
+    assert store.orchestrator("nomad-east-3").enabled_zones == ["us-east1-b"]
+    told("orchestrator", "edit", "nomad-east-3", "--set", "region=us-east1")
+    told("orchestrator", "on", "us-east1", "--region")
+    switches = {
+        each["orchestrator_id"]: (each["is_enabled"], each["is_region_enabled"])
         for each in told("orchestrator", "list")["orchestrators"]
     }
-    assert enabled == {"nomad-east": False, "nomad-east-2": False, farm.account_id: True}
+    assert switches == {
+        "nomad-east": (True, True),
+        "nomad-east-2": (False, True),  # it was off by itself
+        "nomad-east-3": (True, True),
+        farm.account_id: (True, True),
+    }
     said = refused("orchestrator", "off", "mars-1", "--region", "--yes")
     assert said == "Error: there is no orchestrator in region mars-1\n"
 
 
-def test_what_was_learnt_of_stock_outs_survives_every_change(farm: Farm, tmp_path: Path) -> None:
+def test_what_was_learnt_of_breakers_survives_every_change(farm: Farm, tmp_path: Path) -> None:
     told("orchestrator", "create", described(tmp_path))
     learnt = learn("nomad-east")
     told("orchestrator", "save", described(tmp_path, boot_s=90))
     told("orchestrator", "edit", "nomad-east", "--set", "max_instances=7")
     told("orchestrator", "off", "nomad-east", "--yes")
     stored = wiring.orchestrator_store().orchestrator("nomad-east")
-    assert (stored.boot_s, stored.max_instances, stored.stock_outs) == (90, 7, (learnt,))
-    (shown,) = told("orchestrator", "show", "nomad-east")["stock_outs"]
-    assert (shown["pool"], shown["reason"]) == (POOL.pool_id, "stock_out")
+    assert (stored.boot_s, stored.max_instances, stored.breakers) == (90, 7, (learnt,))
+    shown = told("orchestrator", "show", "nomad-east")
+    (breaker,), (strike,) = shown["breakers"], shown["strikes"]
+    assert [breaker[name] for name in ("pool", "state", "cause")] == [
+        POOL.pool_id,
+        "open",
+        "stock_out",
+    ]
+    assert (strike["instance"], strike["cause"]) == ("baton-1", "dead_boots")
 
 
 @pytest.mark.parametrize(
@@ -118,6 +151,10 @@ def test_what_was_learnt_of_stock_outs_survives_every_change(farm: Farm, tmp_pat
         ("spare_percent=101", "spare_percent"),
         ("max_per_type={cpu-2-8: -1}", "max_per_type"),
         ("min_sizes={anywhere: 1}", "min_sizes"),
+        ("price_percents={us-east1-b: 0}", "price_percents"),
+        ("operating_system=windows", "operating_system"),
+        ("pool_switches={'us-east1-b:cpu-4-16:p': true}", "pool_switches"),
+        ("is_region_enabled=true", "is_region_enabled"),
         ("boots=1", "boots"),
         ("zones={}", "zones"),
         ("instance_types=[cpu-1000]", "instance_types"),
@@ -161,6 +198,46 @@ def test_pools_are_listed_with_the_last_decision_and_its_reason(farm: Farm) -> N
     assert (listed["decision"], listed["reason"]) == ("grow 1", "still too few")
     assert told("pool", "list", "--orchestrator", farm.account_id)["pools"] == [listed]
     assert told("pool", "show", POOL.pool_id) == listed
+
+
+def test_a_pool_says_whether_its_breaker_is_open_and_its_switch_stands_above_it(
+    farm: Farm,
+) -> None:
+    farm.save_orchestrator(zones={POOL.zone: True})
+    decide(farm, "too few")
+    opened = learn(farm.account_id)
+    shown = told("pool", "show", POOL.pool_id)
+    assert (shown["breaker"], shown["breaker_cause"], shown["switch"]) == (
+        "open",
+        "stock_out",
+        "auto",
+    )
+    assert shown["breaker_until_at"].startswith(f"{opened.until:%Y-%m-%dT%H:%M:%S}")
+    for position, said in (("on", True), ("off", False)):
+        words = ("pool", "switch", POOL.pool_id, position, "--orchestrator", farm.account_id)
+        assert told(*words)["pool_switches"] == {POOL.pool_id: said}
+        assert told("pool", "show", POOL.pool_id)["switch"] == position
+    assert wiring.orchestrator_store().orchestrator(farm.account_id).breakers == (opened,)
+    told("pool", "switch", POOL.pool_id, "auto", "--orchestrator", farm.account_id)
+    assert told("orchestrator", "show", farm.account_id)["pool_switches"] == {}
+    farm.inbox.take("nobody", "scale")
+    ticks = [each for topic, each in farm.inbox.pending if topic == "scale"]
+    assert ticks[-1] == {"orchestrator_id": farm.account_id}
+
+
+def test_a_pool_that_has_no_machines_yet_can_be_switched(farm: Farm, tmp_path: Path) -> None:
+    told("orchestrator", "create", described(tmp_path))
+    pool_id = "us-east1-c:cpu-4-16:s"
+    assert told("pool", "switch", pool_id, "off") == {
+        "orchestrator_id": "nomad-east",
+        "pool_switches": {pool_id: False},
+    }
+    told("orchestrator", "save", described(tmp_path, boot_s=90))
+    stored = wiring.orchestrator_store().orchestrator("nomad-east")
+    assert stored.pool_switches == {pool_id: False}
+    told("orchestrator", "create", described(tmp_path, orchestrator_id="nomad-east-2"))
+    assert "several orchestrators" in refused("pool", "switch", pool_id, "on")
+    assert "there is no pool" in refused("pool", "switch", "mars-a:cpu-4-16:s", "off")
 
 
 def test_a_later_tick_without_a_decision_leaves_the_last_one_in_sight(farm: Farm) -> None:

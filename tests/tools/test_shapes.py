@@ -8,19 +8,32 @@ from typing import Any
 import pytest
 
 from shared import wiring
-from shared.models.farm import Decision, PoolKey, ProblemCode, StockOut
+from shared.core.replay import PlanInputs, PlannedTick
+from shared.models.farm import Decision, PoolKey, Took
+from shared.services.kept_ticks import keep_tick
 from shared.services.meter import meter
-from tests.functions.conftest import check_golden
+from tests.golden_files import check_golden
 from tests.tools.commands import told
 from tests.tools.conftest import Studio
 from tests.tools.test_books import die, order
 from tests.tools.test_commands import LEAVES
-from tests.tools.test_orchestrators import ROOT, described
+from tests.tools.test_orchestrators import ROOT, described, learn
 
 pytestmark = pytest.mark.golden
 POOL = PoolKey("us-east1-b", "cpu-4-16", True)
 # Their keys are names that somebody chose, statuses or facts.
-FREE = {"zones", "counts", "metadata", "facts", "by_project_micros", "body", "before", "after"}
+FREE = {
+    "zones",
+    "pool_switches",
+    "placement",
+    "counts",
+    "metadata",
+    "facts",
+    "by_project_micros",
+    "body",
+    "before",
+    "after",
+}
 
 
 def shape_of(value: Any, name: str = "") -> Any:
@@ -124,10 +137,10 @@ def record_orchestrators(do: Recorder, folder: Path) -> None:
     do("orchestrator", "create", described(folder, instance_types=["cpu-4-16"]))
     do("orchestrator", "save", described(folder, instance_types=["cpu-4-16"]))
     store, now = wiring.orchestrator_store(), wiring.now()
-    stock_out = StockOut(pool=POOL, until=now, reason=ProblemCode.STOCK_OUT)
-    store.save_stock_outs("nomad-east", [stock_out])
+    learn("nomad-east", POOL)
     decision = Decision(pool=POOL, grow=("baton-1",), reason="too few", facts={"waiting": 3})
-    store.save_decisions("nomad-east", [decision], {POOL: {"booting": 1}}, now)
+    took = Took(plan_ms=1.5, tick_s=0.25)
+    store.save_decisions("nomad-east", [decision], {POOL: {"booting": 1}}, now, took)
     do("orchestrator", "edit", "nomad-east", "--set", "boot_s=90")
     do("orchestrator", "show", "nomad-east")
     do("orchestrator", "list")
@@ -135,7 +148,12 @@ def record_orchestrators(do: Recorder, folder: Path) -> None:
     do("orchestrator", "on", "nomad-east")
     do("pool", "list")
     do("pool", "show", POOL.pool_id)
+    do("pool", "switch", POOL.pool_id, "on", "--orchestrator", "nomad-east")
     do("autoscale", "explain", POOL.pool_id)
+    inputs = PlanInputs(orchestrator=store.orchestrator("nomad-east"), now=now)
+    keep_tick(PlannedTick(inputs=inputs, decisions=(decision,), plan_ms=1.5), wiring.blobs())
+    (folder / "policy.yaml").write_text("idle_s: 90")
+    do(*("autoscale", "replay", f"{now:%Y-%m-%d}", "--policy", folder / "policy.yaml"))
 
 
 def record_jobs(do: Recorder, studio: Studio) -> None:

@@ -8,12 +8,13 @@ import click
 
 from tools.baton.accounts import account
 from tools.baton.audits import audit
+from tools.baton.autoscale import autoscale
 from tools.baton.catalogs import catalog
 from tools.baton.dead_letters import dead_letter
 from tools.baton.jobs import job
 from tools.baton.keys import key
 from tools.baton.orchestrators import orchestrator
-from tools.baton.pools import autoscale, pool
+from tools.baton.pools import pool
 from tools.baton.projects import project
 from tools.baton.signing_keys import signing_keys
 from tools.baton.usage import usage

@@ -10,7 +10,6 @@ import yaml
 from shared import wiring
 from shared.core.catalog import Difference
 from shared.errors import InvalidRequest, NotFound
-from shared.models.account import Package
 from shared.services import catalog as catalogs
 from tools.baton.answers import Answer, answers
 
@@ -78,7 +77,7 @@ def show_catalog(name: str | None, package_id: str | None) -> Answer:
             {
                 "package_id": each.package_id,
                 "product": each.product,
-                "version": _version(each),
+                "version": each.version,
                 "host": f"{each.plugin_host_product} {each.plugin_host_version}".strip(),
             }
             for each in packages
@@ -113,13 +112,3 @@ def _only(found: list[dict[str, Any]], what: str, name: str) -> Answer:
     if not found:
         raise NotFound(f"there is no {what} {name}")
     return found[0]
-
-
-def _version(package: Package) -> str:
-    parts = (
-        package.major_version,
-        package.minor_version,
-        package.release_version,
-        package.build_version,
-    )
-    return ".".join(part for part in parts if part)

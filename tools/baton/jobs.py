@@ -11,8 +11,9 @@ from shared.models.job import AttemptRef, Command, Fence, Job, JobRef, JobStatus
 from shared.models.submission import JobEdit
 from shared.schemas.commands import EditSchema
 from shared.schemas.loading import load
-from shared.services import commands, control, inspection
+from shared.services import blocking, commands, control, inspection
 from shared.services.administration import known_account
+from shared.services.logs import whole_log
 from tools.baton.answers import Answer, answers, destructive
 from tools.baton.job_shapes import header, listed_attempt, listed_job, listed_task
 
@@ -86,7 +87,7 @@ def list_jobs(
 )
 @answers
 def show_job(account_id: str, job_id: str, task_id: str | None, limit: int) -> Answer:
-    """Show a job, its tasks, and why each of them waits."""
+    """Show a job, the instances that it keeps away from, its tasks, and why each of them waits."""
     known_account(account_id, wiring.account_store())
     ports, ref = wiring.ports(), _ref(account_id, job_id)
     if task_id is not None:
@@ -95,7 +96,14 @@ def show_job(account_id: str, job_id: str, task_id: str | None, limit: int) -> A
         return told | {"attempts": [listed_attempt(each) for each in shown.task.attempts]}
     found = inspection.known_job(ref, ports)
     tasks = islice(inspection.tasks_of(found, ports), limit)
-    return header(found) | {"tasks": [listed_task(each) for each in tasks]}
+    failed = [
+        {"instance": instance, "failed_count": count}
+        for instance, count in blocking.failure_counts(found, ports).items()
+    ]
+    return header(found) | {
+        "blocked_instances": failed,
+        "tasks": [listed_task(each) for each in tasks],
+    }
 
 
 @job.command("log")
@@ -113,7 +121,7 @@ def show_log(account_id: str, job_id: str, task_id: str, attempt: int | None) ->
     ref = TaskRef(*_ref(account_id, job_id), task_id.zfill(3))
     task = inspection.known_task(ref, ports).task
     latest = task.attempts[-1].number if task.attempts else task.attempt
-    return {"lines": inspection.log_of(AttemptRef(*ref, attempt or latest), ports)}
+    return {"lines": whole_log(AttemptRef(*ref, attempt or latest), task, ports)}
 
 
 @job.command("hold")
@@ -200,6 +208,13 @@ def release(account_id: str, job_ids: tuple[str, ...]) -> Answer:
 @click.option(
     "--preemptible/--standard", "is_preemptible", default=None, help="For what starts from now on."
 )
+@click.option("--preempted-retries", type=int, help="So often is a preempted task tried again.")
+@click.option(
+    "--standard-after", type=int, help="A task that lost so many goes to standard; 0 is never."
+)
+@click.option(
+    "--out-of-memory-retries", type=int, help="Steps to larger instance types, within four times."
+)
 @answers
 def edit(
     account_id: str,
@@ -208,6 +223,7 @@ def edit(
     max_instances: int | None,
     instance_type: str | None,
     is_preemptible: bool | None,
+    **policy: int | None,
 ) -> Answer:
     """Change what these jobs ask for; what runs runs on as it is."""
     said = {
@@ -215,6 +231,7 @@ def edit(
         "max_instances": max_instances,
         "instance_type": instance_type,
         "preemptible": is_preemptible,
+        **policy,
     }
     given = {name: value for name, value in said.items() if value is not None}
     if not given:

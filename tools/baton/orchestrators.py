@@ -1,6 +1,6 @@
 """`baton orchestrator`: the places that run attempts, switched on and off at run time."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ def create_orchestrator(file: Path) -> Answer:
     """Store a new orchestrator as a YAML file describes it."""
     return _saved(
         orchestrators.create_orchestrator(
-            _read(file), wiring.orchestrator_store(), wiring.catalog_store()
+            read_fields(file), wiring.orchestrator_store(), wiring.catalog_store()
         )
     )
 
@@ -45,7 +45,7 @@ def save_orchestrator(file: Path) -> Answer:
     """Store an orchestrator as a YAML file describes it, or change it."""
     return _saved(
         orchestrators.save_orchestrator(
-            _read(file), wiring.orchestrator_store(), wiring.catalog_store()
+            read_fields(file), wiring.orchestrator_store(), wiring.catalog_store()
         )
     )
 
@@ -70,7 +70,7 @@ def edit_orchestrator(orchestrator_id: str, fields: tuple[str, ...]) -> Answer:
 @click.argument("orchestrator_id")
 @answers
 def show_orchestrator(orchestrator_id: str) -> Answer:
-    """Show an orchestrator with its zones and with what it has learnt of stock-outs."""
+    """Show an orchestrator with its switches, and with what it has learnt of its pools."""
     return _shown(orchestrators.known_orchestrator(orchestrator_id, wiring.orchestrator_store()))
 
 
@@ -112,16 +112,21 @@ def _switch(name: str, is_on: bool, zones: tuple[str, ...], is_region: bool) -> 
     if zones and is_region:
         raise click.UsageError("--zone and --region exclude each other")
     store = wiring.orchestrator_store()
-    ids = [name]
     if is_region:
-        ids = [each.orchestrator_id for each in orchestrators.in_region(name, store)]
-    changed = [orchestrators.switch(each, is_on, zones=zones, orchestrators=store) for each in ids]
-    # Nobody shall have to wait for the next tick to see it done.
-    wiring.bus().publish("scale", [{"orchestrator_id": each} for each in ids])
+        changed = orchestrators.switch_region(name, is_on, store)
+    else:
+        changed = [orchestrators.switch(name, is_on, zones=zones, orchestrators=store)]
+    ask_for_ticks(changed)
     return {"orchestrators": [_switches(each) for each in changed]}
 
 
-def _read(file: Path) -> Mapping[str, Any]:
+def ask_for_ticks(changed: Iterable[Orchestrator]) -> None:
+    """Nobody shall have to wait for the next tick to see it done."""
+    wiring.bus().publish("scale", [{"orchestrator_id": each.orchestrator_id} for each in changed])
+
+
+def read_fields(file: Path) -> Mapping[str, Any]:
+    """Return the fields that a YAML file names. Raises: InvalidRequest."""
     said = _yaml("file", file.read_text())
     if not isinstance(said, Mapping):
         raise InvalidRequest({"file": "must be a mapping of fields"})
@@ -146,13 +151,30 @@ def _switches(found: Orchestrator) -> dict[str, Any]:
         "fleet": found.fleet,
         "region": found.region,
         "is_enabled": found.is_enabled,
+        "is_region_enabled": found.is_region_enabled,
         "zones": dict(found.zones),
     }
 
 
 def _shown(found: Orchestrator) -> Answer:
-    stock_outs = [
-        {"pool": each.pool.pool_id, "reason": each.reason, "until_at": each.until}
-        for each in found.stock_outs
+    now = wiring.now()
+    breakers = [
+        {
+            "pool": each.pool.pool_id,
+            "state": each.state(now).value,
+            "cause": each.cause,
+            "until_at": each.until,
+            "pause_s": each.pause_s,
+        }
+        for each in found.breakers
     ]
-    return orchestrators.described(found) | {"stock_outs": stock_outs}
+    strikes = [
+        {"pool": each.pool.pool_id, "instance": each.instance, "cause": each.cause, "at": each.at}
+        for each in found.strikes
+    ]
+    return orchestrators.described(found) | {
+        "is_region_enabled": found.is_region_enabled,
+        "pool_switches": dict(found.pool_switches),
+        "breakers": breakers,
+        "strikes": strikes,
+    }

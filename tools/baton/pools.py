@@ -1,15 +1,18 @@
-"""`baton pool` and `baton autoscale`: what each pool is like, and why."""
+"""`baton pool`: what each pool is like, and why."""
 
 from typing import Any
 
 import click
 
 from shared import wiring
-from shared.models.farm import InstanceStatus, KeptDecision, PoolState
+from shared.core.replay import counts
+from shared.models.farm import Breaker, BreakerState, Decision, InstanceStatus, PoolState
 from shared.services import orchestrators
 from tools.baton.answers import Answer, answers
+from tools.baton.orchestrators import ask_for_ticks
 
 S = InstanceStatus
+_POSITIONS = {True: "on", False: "off", None: "auto"}
 
 orchestrator_option = click.option(
     "--orchestrator", "orchestrator_id", default="", help="Only this orchestrator."
@@ -27,7 +30,7 @@ def pool() -> None:
 def list_pools(orchestrator_id: str) -> Answer:
     """List pools as the last tick saw them, each with the last decision for it and the reason."""
     found = orchestrators.pools(orchestrator_id, wiring.orchestrator_store())
-    return {"pools": [_listed(each) for each in found]}
+    return {"pools": [listed(each) for each in found]}
 
 
 @pool.command("show")
@@ -36,63 +39,50 @@ def list_pools(orchestrator_id: str) -> Answer:
 @answers
 def show_pool(pool: str, orchestrator_id: str) -> Answer:
     """Show POOL (ZONE:INSTANCE_TYPE:p, or :s for standard machines)."""
-    return _listed(orchestrators.find_pool(pool, orchestrator_id, wiring.orchestrator_store()))
+    return listed(orchestrators.find_pool(pool, orchestrator_id, wiring.orchestrator_store()))
 
 
-@click.group()
-def autoscale() -> None:
-    """How pools grow and shrink."""
-
-
-@autoscale.command("explain")
+@pool.command("switch")
 @click.argument("pool")
+@click.argument("position", type=click.Choice(["on", "off", "auto"]))
 @orchestrator_option
-@click.option(
-    "--limit",
-    type=click.IntRange(1, 1000),
-    default=10,
-    show_default=True,
-    help="So many decisions.",
-)
 @answers
-def explain_pool(pool: str, orchestrator_id: str, limit: int) -> Answer:
-    """Show what was decided for POOL lately, from which facts and why; decisions are kept for 14 days."""
-    store = wiring.orchestrator_store()
-    found = orchestrators.find_pool(pool, orchestrator_id, store)
-    decided = orchestrators.explain_pool(found, limit, store)
-    return _listed(found) | {"decisions": [_decision(each) for each in decided]}
+def switch_pool(pool: str, position: str, orchestrator_id: str) -> Answer:
+    """Switch POOL on whatever its breaker says, off so that nothing starts there, or leave it to its breaker."""
+    is_on = next(value for value, name in _POSITIONS.items() if name == position)
+    changed = orchestrators.switch_pool(pool, is_on, orchestrator_id, wiring.orchestrator_store())
+    ask_for_ticks([changed])
+    return {
+        "orchestrator_id": changed.orchestrator_id,
+        "pool_switches": dict(changed.pool_switches),
+    }
 
 
-def _listed(found: PoolState) -> dict[str, Any]:
-    counts = {status: found.counts.get(status, 0) for status in S}
+def listed(found: PoolState) -> dict[str, Any]:
+    """Return a pool as a list shows it."""
+    sizes = {status: found.counts.get(status, 0) for status in S}
     return {
         "orchestrator_id": found.orchestrator_id,
         "pool": found.pool.pool_id,
-        "size": sum(counts.values()),
-        **{status.value: count for status, count in counts.items()},
+        "size": sum(sizes.values()),
+        "switch": _POSITIONS[found.switch],
+        **_breaker(found.breaker),
+        **{status.value: count for status, count in sizes.items()},
         "seen_at": found.seen_at,
         "decided_at": found.last.at if found.last else None,
-        "decision": _does(found.last) if found.last else "",
+        "decision": does(found.last.decision) if found.last else "",
         "reason": found.last.decision.reason if found.last else "",
     }
 
 
-def _decision(kept: KeptDecision) -> dict[str, Any]:
-    said = kept.decision
-    return {
-        "at": kept.at,
-        "does": _does(kept),
-        "reason": said.reason,
-        "grow_count": len(said.grow),
-        "drain_count": len(said.drain),
-        "retire_count": len(said.retire),
-        "resume_count": len(said.resume),
-        "facts": dict(said.facts),
-    }
+def _breaker(found: Breaker | None) -> dict[str, Any]:
+    state = found.state(wiring.now()) if found else BreakerState.CLOSED
+    if found is None or state is BreakerState.CLOSED:
+        return {"breaker": state.value, "breaker_cause": None, "breaker_until_at": None}
+    return {"breaker": state.value, "breaker_cause": found.cause, "breaker_until_at": found.until}
 
 
-def _does(kept: KeptDecision) -> str:
+def does(decision: Decision | None) -> str:
     """Return what a decision does, in words."""
-    names = ("grow", "drain", "retire", "resume")
-    counts = ((name, len(getattr(kept.decision, name))) for name in names)
-    return ", ".join(f"{name} {count}" for name, count in counts if count) or "nothing"
+    counted = counts(decision).items()
+    return ", ".join(f"{name} {count}" for name, count in counted if count) or "nothing"

@@ -16,6 +16,7 @@ import { watchDocument } from "./watch.js";
  * @property {string | null} outcome
  * @property {number | null} exit_code
  * @property {string} reason
+ * @property {string} [note] why it ran elsewhere than the job asks for
  * @property {number} billed_minutes
  * @property {number} cost_micros
  * @property {number} memory_peak_mib

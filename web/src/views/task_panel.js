@@ -82,6 +82,7 @@ function attemptCard(attempt) {
         <elapsed-time .from=${attempt.started_at} .until=${attempt.ended_at}></elapsed-time>
       </p>
       ${attempt.reason ? html`<p class="reason">${attempt.reason}</p>` : nothing}
+      ${attempt.note ? html`<p class="note">${attempt.note}</p>` : nothing}
       <dl class="facts">
         ${fact("Instance", html`<code>${attempt.instance}</code>`)} ${fact("Zone", attempt.zone)}
         ${fact("Type", `${attempt.instance_type}${attempt.is_preemptible ? ", preemptible" : ""}`)}
