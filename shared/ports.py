@@ -34,7 +34,7 @@ from shared.models.farm import (
 )
 from shared.models.job import AttemptRef, Job, JobRef, TaskRef
 from shared.models.money import Ending, LedgerEntry, LedgerSums
-from shared.models.task import Outcome, Page, PageChange, PageSummary, Task
+from shared.models.task import Outcome, Page, PageChange, PageSummary, Task, WaitingFor
 from shared.models.upload import QueuedUpload
 
 
@@ -536,8 +536,12 @@ class OrchestratorStore(Protocol):
         pools: Mapping[PoolKey, Mapping[str, int]],
         now: datetime,
         took: Took | None = None,
+        waiting: Mapping[PoolKey, tuple[WaitingFor, str] | None] | None = None,
     ) -> None:
-        """Store what the pools are like now, and each decision with its facts, its reason and how long it took."""
+        """Store what the pools are like now, and each decision with its facts, its reason and how long it took.
+
+        Shapes: `waiting` says why some pools do not serve what waits for them; None where nothing waits.
+        """
         ...
 
 

@@ -134,9 +134,16 @@ def why_none(failing: Mapping[str, Breaker]) -> tuple[WaitingFor, str]:
         return WaitingFor.QUOTA, "the provider's quota is used up in every zone"
     if causes == {ProblemCode.STOCK_OUT}:
         return WaitingFor.STOCK_OUT, "no zone has such a machine left for now"
+    return why_failing(failing)
+
+
+def why_failing(failing: Mapping[str, Breaker]) -> tuple[WaitingFor, str]:
+    """Return what is waited for in zones whose breakers are open, zone by zone."""
+    is_quota = all(each.cause == ProblemCode.QUOTA for each in failing.values())
     said = ", ".join(f"{zone} {_TROUBLES[failing[zone].cause]}" for zone in sorted(failing))
     first = min(each.until for each in failing.values())
-    return WaitingFor.STOCK_OUT, f"{said}; tried again from {first:%H:%M:%S} UTC on"
+    code = WaitingFor.QUOTA if is_quota else WaitingFor.STOCK_OUT
+    return code, f"{said}; tried again from {first:%H:%M:%S} UTC on"
 
 
 def _zones(orchestrator: Orchestrator, shape: Shape) -> list[str]:

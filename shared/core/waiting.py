@@ -1,13 +1,13 @@
-"""Why attempts that were given to a scheduler do not run yet."""
+"""Why attempts that were given to a scheduler do not run yet, and why the pools for them do not serve them."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from shared.core.breaker import standing
 from shared.core.census import Backlog
-from shared.core.placement import why_none
+from shared.core.placement import why_failing, why_none
 from shared.core.pools import boot_limit
 from shared.models.farm import (
     BreakerState,
@@ -63,6 +63,31 @@ def why_waiting(
         )
         for shape in sorted(seen)
     }
+
+
+def why_pools_wait(
+    orchestrator: Orchestrator,
+    reasons: Mapping[Shape, tuple[WaitingFor, str]],
+    pools: Iterable[PoolKey],
+    now: datetime,
+) -> dict[PoolKey, tuple[WaitingFor, str] | None]:
+    """Return why each of the pools does not serve what waits for its shape, None where nothing does."""
+    failing = {shape: standing(orchestrator, shape, now) for shape in reasons}
+    zones = set(orchestrator.enabled_zones)
+    found: dict[PoolKey, tuple[WaitingFor, str] | None] = {}
+    for pool in pools:
+        shape = Shape(*pool[1:])
+        found[pool] = reasons.get(shape)
+        if shape not in reasons:
+            continue
+        breaker = failing[shape].get(pool.zone)
+        if pool.zone not in zones:
+            found[pool] = (WaitingFor.ZONE_OFF, f"{pool.zone} is switched off")
+        elif not orchestrator.is_on(pool):
+            found[pool] = (WaitingFor.ZONE_OFF, f"pool {pool.pool_id} is switched off")
+        elif breaker and breaker.state(now) is BreakerState.OPEN:
+            found[pool] = why_failing({pool.zone: breaker})
+    return found
 
 
 @dataclass

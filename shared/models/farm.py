@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from shared.models.account import Provider
-from shared.models.task import Outcome
+from shared.models.task import Outcome, WaitingFor
 
 
 class PoolKey(NamedTuple):
@@ -342,7 +342,8 @@ class PoolState:
     """A pool as a tick saw it last, and the last decision that was taken for it.
 
     Shapes: `counts` by status; both are empty, and `seen_at` None, before the first tick that saw it. `switch` is what
-    an operator said of it, None when nobody did; `breaker` is known for a while after it has closed.
+    an operator said of it, None when nobody did; `breaker` is known for a while after it has closed. `waiting_for` is
+    why it does not serve what waits for such machines, None when nothing does.
     """
 
     orchestrator_id: str
@@ -352,3 +353,5 @@ class PoolState:
     last: KeptDecision | None = None
     switch: bool | None = None
     breaker: Breaker | None = None
+    waiting_for: WaitingFor | None = None
+    waiting_note: str = ""

@@ -2,27 +2,22 @@
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from typing import TypeVar
+from datetime import datetime
 
 from shared.core import census
 from shared.core.blocking import Awaited, split_by_use
 from shared.core.breaker import learnt
 from shared.core.replay import PlanInputs, PlannedTick
-from shared.core.waiting import why_waiting
+from shared.core.waiting import why_pools_wait, why_waiting
 from shared.errors import CloudError, OutOfCapacity, OverQuota
 from shared.log import log
 from shared.models.farm import (
     Decision,
-    FleetInstance,
     FleetProblem,
     Instance,
     Node,
     Orchestrator,
-    Placement,
-    PoolKey,
     ProblemCode,
     Shape,
     Took,
@@ -31,37 +26,16 @@ from shared.models.farm import (
 from shared.models.job import AttemptRef, JobRef
 from shared.models.task import WaitingFor
 from shared.ports import Fleet, OrchestratorStore, Scheduler
+from shared.services.observe import Observation, for_each, log_failure, observe
 
-T = TypeVar("T")
-
-AT_ONCE = 8
 # A round follows at once when somebody asked meanwhile, or when a zone was found out of stock and the next one may have
 # some. More rounds go into the next request, so that none goes on for ever.
 MOST_ROUNDS = 2
-# How far back a look for the provider's problems goes; the same one found twice counts once.
-PROBLEMS_SINCE = timedelta(minutes=5)
 
 PROBLEMS: Mapping[type[CloudError], ProblemCode] = {
     OutOfCapacity: ProblemCode.STOCK_OUT,
     OverQuota: ProblemCode.QUOTA,
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Observation:
-    """What scheduler and provider said.
-
-    Shapes: `failed` are the pools that could not be listed, and why; `fleet_error` is why the provider said nothing.
-    """
-
-    at: datetime
-    nodes: Sequence[Node]
-    placements: Sequence[Placement]
-    pools: Sequence[PoolKey] = ()
-    listed: Sequence[FleetInstance] = ()
-    problems: Sequence[FleetProblem] = ()
-    failed: Mapping[PoolKey, str] = field(default_factory=dict)
-    fleet_error: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,40 +115,6 @@ def tick(
     return report
 
 
-def observe(
-    orchestrator: Orchestrator, *, scheduler: Scheduler, fleet: Fleet, now: datetime
-) -> Observation:
-    """List everything. Raises: CloudError when the scheduler cannot be asked."""
-    nodes = scheduler.nodes()  # before the placements, see Scheduler.placements
-    placements = scheduler.placements()
-    try:
-        pools = fleet.pools()
-    except CloudError as error:
-        return Observation(at=now, nodes=nodes, placements=placements, fleet_error=str(error))
-    listed: list[FleetInstance] = []
-    problems: list[FleetProblem] = []
-    failed: dict[PoolKey, str] = {}
-
-    def look(pool: PoolKey) -> None:
-        try:
-            listed.extend(fleet.instances(pool))
-            problems.extend(fleet.problems(pool, now - PROBLEMS_SINCE))
-        except CloudError as error:
-            failed[pool] = str(error)
-            _log_failure(orchestrator.orchestrator_id, pool, error)
-
-    _for_each(look, pools)
-    return Observation(
-        at=now,
-        nodes=nodes,
-        placements=placements,
-        pools=pools,
-        listed=[each for each in listed if each.pool not in failed],
-        problems=problems,
-        failed=failed,
-    )
-
-
 def _round(
     orchestrator_id: str,
     orchestrators: OrchestratorStore,
@@ -215,7 +155,7 @@ def _round(
         now=now,
         backlog=tuple(backlog),
         instances=tuple(instances),
-        unlisted_count=_unlisted_count(seen),
+        unlisted_count=seen.unlisted_count,
     )
     planned = _planned(inputs, new_token)
     decisions = [each for each in planned.decisions if each.pool not in seen.failed]
@@ -223,22 +163,25 @@ def _round(
     problems = [problem for each in outcomes if (problem := each.problem(now)) is not None]
     orchestrator = _remember(orchestrator, problems, instances, orchestrators, now)
     _record(orchestrator_id, outcomes)
+    done = [each.decision for each in outcomes if each.error is None]
+    reasons = why_waiting(
+        orchestrator, backlog=backlog, instances=instances, decisions=done, now=now
+    )
+    counted = census.counts((pool for pool in seen.pools if pool not in seen.failed), instances)
     orchestrators.save_decisions(
         orchestrator_id,
         [_with_error(each) for each in outcomes],
-        census.counts((pool for pool in seen.pools if pool not in seen.failed), instances),
+        counted,
         now,
         Took(plan_ms=planned.plan_ms, tick_s=round(time.perf_counter() - begun, 3)),
+        why_pools_wait(orchestrator, reasons, counted, now),
     )
-    done = [each.decision for each in outcomes if each.error is None]
     return TickReport(
         orchestrator_id=orchestrator_id,
         observation=seen,
         planned=planned,
         decisions=decisions,
-        reasons=why_waiting(
-            orchestrator, backlog=backlog, instances=instances, decisions=done, now=now
-        ),
+        reasons=reasons,
         errors=[*seen.failed.values(), *(str(each.error) for each in outcomes if each.error)],
         has_stock_out=bool(problems),
         has_drained=any(each.drain for each in done),
@@ -283,13 +226,6 @@ def _remember(
     return after
 
 
-def _unlisted_count(seen: Observation) -> int:
-    """Return how many machines the scheduler sees in zones where the provider could not list all."""
-    listed = {each.name for each in seen.listed}
-    zones = {pool.zone for pool in seen.failed}
-    return sum(node.is_up and node.zone in zones and node.name not in listed for node in seen.nodes)
-
-
 def _act(
     decisions: Sequence[Decision], nodes: Sequence[Node], scheduler: Scheduler, fleet: Fleet
 ) -> list[_Outcome]:
@@ -309,19 +245,8 @@ def _act(
         else:
             outcomes.append(_Outcome(decision=decision))
 
-    _for_each(carry_out, decisions)
+    for_each(carry_out, decisions)
     return outcomes
-
-
-def _for_each(do: Callable[[T], None], items: Sequence[T]) -> None:
-    """Call `do` for every item, several at once. Raises: what it raised first."""
-    if len(items) <= 1:
-        for item in items:
-            do(item)
-        return
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        for done in [pool.submit(do, item) for item in items]:
-            done.result()
 
 
 def _with_error(outcome: _Outcome) -> Decision:
@@ -337,7 +262,7 @@ def _record(orchestrator_id: str, outcomes: Iterable[_Outcome]) -> None:
     for each in outcomes:
         decision = each.decision
         if each.error is not None:
-            _log_failure(orchestrator_id, decision.pool, each.error)
+            log_failure(orchestrator_id, decision.pool, each.error)
             continue
         log(
             "INFO",
@@ -350,14 +275,3 @@ def _record(orchestrator_id: str, outcomes: Iterable[_Outcome]) -> None:
             resume_count=len(decision.resume),
             reason=decision.reason,
         )
-
-
-def _log_failure(orchestrator_id: str, pool: PoolKey, error: CloudError) -> None:
-    log(
-        "WARNING",
-        "pool not scaled",
-        orchestrator_id=orchestrator_id,
-        **pool._asdict(),
-        code=type(error).__name__,
-        reason=str(error)[:500],
-    )

@@ -296,4 +296,6 @@ def pool_state_from(orchestrator_id: str, found: Mapping[str, Any]) -> PoolState
         counts={InstanceStatus(name): count for name, count in found.get("counts", {}).items()},
         seen_at=found.get("updated_at"),
         last=decision_from(orchestrator_id, kept) if kept else None,
+        waiting_for=WaitingFor(reason) if (reason := found.get("waiting_for")) else None,
+        waiting_note=found.get("waiting_note", ""),
     )

@@ -16,6 +16,7 @@ from shared.models.farm import (
     PoolState,
     Took,
 )
+from shared.models.task import WaitingFor
 from shared.ports import Tick
 from shared.stores import documents as docs
 from shared.stores.lease import Lease
@@ -106,6 +107,7 @@ class FirestoreOrchestratorStore:
         pools: Mapping[PoolKey, Mapping[str, int]],
         now: datetime,
         took: Took | None = None,
+        waiting: Mapping[PoolKey, tuple[WaitingFor, str] | None] | None = None,
     ) -> None:
         root = f"orchestrators/{orchestrator_id}"
         stamp = now.strftime("%Y%m%dT%H%M%S%f")
@@ -113,6 +115,9 @@ class FirestoreOrchestratorStore:
             pool: {("counts",): dict(counts), ("updated_at",): now}
             for pool, counts in pools.items()
         }
+        for pool, reason in (waiting or {}).items():
+            code, note = reason or (None, "")
+            seen.setdefault(pool, {}).update({("waiting_for",): code, ("waiting_note",): note})
         writes: list[Create | Put | Update] = []
         for each in decisions:
             kept = docs.decision_fields(each, now, took)

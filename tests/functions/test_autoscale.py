@@ -3,6 +3,8 @@
 import base64
 import json
 import logging
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -316,6 +318,24 @@ def test_a_job_whose_attempts_wait_says_why_and_keeps_it_until_the_reason_change
     assert found.waiting_note == "0 of 1 instances are up, 1 booting"
 
 
+def test_each_pool_says_why_it_does_not_serve_what_waits(farm: Farm) -> None:
+    def reasons() -> dict[PoolKey, WaitingFor | None]:
+        farm.run()
+        found = wiring.orchestrator_store().pools(farm.orchestrator_id)
+        return {each.pool: each.waiting_for for each in found}
+
+    farm.save(max_instances=2)
+    farm.submit(3, works_s=PATIENCE_S)
+    farm.run()
+    until(lambda: farm.up() == 2)
+    assert reasons() == {A: WaitingFor.SCHEDULER, B: WaitingFor.SCHEDULER}
+    farm.save(max_instances=2, zones={A.zone: False, B.zone: True})
+    assert reasons() == {A: WaitingFor.ZONE_OFF, B: WaitingFor.SCHEDULER}
+    for each in farm.scheduler.placements():
+        farm.scheduler.cancel(each.attempt_id)
+    assert reasons() == {A: None, B: None}
+
+
 # Zones and stock
 
 
@@ -569,6 +589,24 @@ def test_a_tick_that_crashes_hands_on_what_it_was_asked_for(farm: Farm) -> None:
     with pytest.raises(RuntimeError):
         farm.run(follow_up=crash, ask_again=lambda: asked.append("scale"))
     assert asked == ["scale"]
+
+
+def test_a_tick_that_is_killed_half_way_is_finished_by_a_later_one(farm: Farm) -> None:
+    farm.submit(2, works_s=PATIENCE_S)
+    path = "us-central1-b/instanceGroupManagers/.*/createInstances"
+    farm.order_fault("compute", kind="calls", calls=1, status=503, delay_s=PATIENCE_S, path=path)
+    alone = (
+        "import sys; from functions.autoscale.ticks import scale; from shared import wiring;"
+        "scale(wiring.orchestrator_store().orchestrator(sys.argv[1]))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", alone, farm.orchestrator_id], cwd=ROOT)
+    until(lambda: farm.size(A) == 1)  # and the call for the other zone is under way
+    process.kill()
+    process.wait()
+    assert farm.tick() == {"is_busy": True}
+    farm.run(minutes=3)
+    until(lambda: farm.up() == 2)
+    assert (farm.size(A), farm.size(B)) == (1, 1)
 
 
 def test_what_ended_is_settled_while_only_the_provider_is_down(farm: Farm) -> None:

@@ -67,6 +67,8 @@ def listed(found: PoolState) -> dict[str, Any]:
         "size": sum(sizes.values()),
         "switch": _POSITIONS[found.switch],
         **_breaker(found.breaker),
+        "waiting_for": found.waiting_for,
+        "waiting_note": found.waiting_note,
         **{status.value: count for status, count in sizes.items()},
         "seen_at": found.seen_at,
         "decided_at": found.last.at if found.last else None,
