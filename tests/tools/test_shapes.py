@@ -153,7 +153,8 @@ def record_orchestrators(do: Recorder, folder: Path) -> None:
     inputs = PlanInputs(orchestrator=store.orchestrator("nomad-east"), now=now)
     keep_tick(PlannedTick(inputs=inputs, decisions=(decision,), plan_ms=1.5), wiring.blobs())
     (folder / "policy.yaml").write_text("idle_s: 90")
-    do(*("autoscale", "replay", f"{now:%Y-%m-%d}", "--policy", folder / "policy.yaml"))
+    mine = ("--orchestrator", "nomad-east")
+    do(*("autoscale", "replay", f"{now:%Y-%m-%d}", *mine, "--policy", folder / "policy.yaml"))
 
 
 def record_jobs(do: Recorder, studio: Studio) -> None:
