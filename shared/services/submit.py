@@ -34,7 +34,7 @@ from shared.services.projects import check_project
 from shared.services.upload_daemon import enqueue, files_name, listed
 from shared.services.uploads import held
 
-PAGES_PER_BLOCK = 5
+PAGES_PER_BLOCK = 10
 
 _SCHEMA = SubmissionSchema()
 # Kept from one request to the next: to start threads takes longer than to write a small object.

@@ -140,14 +140,14 @@ def test_the_submission_is_kept_without_its_tasks(studio: Studio) -> None:
 def test_each_block_of_the_payload_holds_its_pages_tasks(studio: Studio) -> None:
     tasks = [{"command": f"render {n} é", "frames": str(n)} for n in range(2_345)]
     job = the_job(studio, submitted(studio, tasks_data=tasks, scout_frames="7"))
-    assert [(b.first_page) for b in job.blocks] == [0, 5, 10, 15, 20]
+    assert [(b.first_page) for b in job.blocks] == [0, 10, 20]
     payload = read_object(studio, job.job_id, "tasks.jsonl")
     assert payload[: job.blocks[-1].end].count(b"\n") == len(tasks)
     for block in job.blocks:
         name = f"accounts/{studio.account_id}/jobs/{job.job_id}/tasks.jsonl"
         lines = wiring.blobs().read(name, block.start, block.end).splitlines()
         first = block.first_page * 100
-        assert len(lines) == min(500, 2_345 - first)
+        assert len(lines) == min(1000, 2_345 - first)
         assert json.loads(lines[0])["command"] == f"render {first} é"
     assert job.scout_task_ids == ("007",)
 
