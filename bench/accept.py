@@ -13,6 +13,7 @@ from shared.models.task import Task
 from shared.stores.documents import task_fields
 
 RUNS = 5
+# Before them the emulator's compiler takes a good part of what is measured, of ours and of the floor's.
 WARM_UPS = 3
 ACCEPT_GOALS_MS = {1_000: 60, 10_000: 300}
 STORED_COUNTS = (1_000, 10_000, 50_000)
@@ -50,7 +51,7 @@ def stored_rows(farm: BenchFarm) -> list[Row]:
     """Return M2: from the call to the last task stored, beside the same documents written by WriteBatch in this run."""
     farm.limit(0)
     rows = []
-    for run in range(WARM_UPS):  # as many as the emulator's compiler needs, of ours and of the floor's
+    for run in range(WARM_UPS):
         ref, _, _ = farm.submit(min(STORED_COUNTS), INSTANT_TYPE, salt=6_000_000 + run)
         _wait_until_stored(farm, ref)
         _write_batches(farm, min(STORED_COUNTS), f"warm-up-{run}")

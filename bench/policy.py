@@ -28,14 +28,20 @@ from simulator.farm import Pace, simulate
 from simulator.policies import Baton
 from simulator.published import compare
 from simulator.scores import average, scores
-from simulator.traces import benchmark, great_day, long_frames, mixed_day, short_bursts
+from simulator.traces import (
+    FRESH_SEEDS,
+    benchmark,
+    great_day,
+    long_frames,
+    mixed_day,
+    short_bursts,
+)
 
 ROOT = Path(__file__).parent.parent
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 POOLS, INSTANCES, WAITING = 200, 20_000, 10_000
 TIMES = 9
 RUNS, REPEATS = 60, 10
-SEEDS = range(5)
 # Ray takes minutes for more.
 RAY_WAITING = 3_000
 RAY_PYTHON = ROOT / "build" / "ray" / "bin" / "python"
@@ -149,7 +155,7 @@ def simulated_rows(_: BenchFarm) -> list[Row]:
         ("long heavy frames", long_frames),
         ("mixed day", mixed_day),
     ):
-        several = scores(make, Baton, SEEDS)
+        several = scores(make, Baton, FRESH_SEEDS)
         each = average(several)
         rows.append(_ratio("M10", f"{name}: makespans / strict bounds", each.by_makespan, 1.2, ""))
         rows.append(_ratio("M11", f"{name}: minutes / Pareto bound", each.by_minutes, 1.1, ""))
