@@ -19,6 +19,7 @@ BatonError
         ├── OutOfCapacity  no machines of this type in this zone for now
         ├── OverQuota      the provider's limit for this project is reached
         ├── RateLimited    too many calls to the provider's API
+        ├── Unplaceable    the scheduler has no place for machines of this shape, until somebody makes one
         └── Unreachable    no answer in time
 """
 
@@ -111,6 +112,10 @@ class OverQuota(CloudError):
 
 class RateLimited(CloudError):
     """Too many calls to the provider's API."""
+
+
+class Unplaceable(CloudError):
+    """The scheduler has no place for attempts of this shape, and will have none until somebody makes it."""
 
 
 class Unreachable(CloudError):

@@ -225,16 +225,13 @@ class LedgerStore(Protocol):
         ...
 
     def endings(
-        self, ref: JobRef, outcome: Outcome, most: int, day: date | None = None
+        self, ref: JobRef, outcome: Outcome, most: int, since: datetime | None = None
     ) -> list[Ending]:
-        """Return where and when a job's attempts ended like this, on one UTC day or ever; so many at most."""
+        """Return where and when a job's attempts ended like this, newest first, so many at most."""
         ...
 
     def has_ended_on(self, ref: JobRef, instance: str, outcome: Outcome, since: datetime) -> bool:
-        """Tell whether one of a job's attempts has ended like this on an instance since a moment.
-
-        An instance that ended a hundred attempts of other jobs like this since then is not looked at any further.
-        """
+        """Tell whether one of a job's attempts has ended like this on an instance since a moment."""
         ...
 
     def days(self, account_id: str, first: date, count: int) -> list[Mapping[str, Any]]:
@@ -511,10 +508,6 @@ class OrchestratorStore(Protocol):
 
     def decisions(self, orchestrator_id: str, pool: PoolKey, limit: int) -> list[KeptDecision]:
         """Return the latest decisions for a pool, newest first."""
-        ...
-
-    def save_learnt(self, orchestrator: Orchestrator) -> None:
-        """Write its breakers and strikes, and nothing else of it."""
         ...
 
     def begin_tick(self, orchestrator_id: str, now: datetime) -> Tick | None:

@@ -45,6 +45,12 @@ def setting(name: str) -> str:
     return value
 
 
+def _token_of(variable: str, orchestrator: Orchestrator) -> str:
+    """Return the token of an orchestrator's cluster: its own, else that of all clusters of this kind, else none."""
+    suffix = orchestrator.orchestrator_id.upper().replace("-", "_")
+    return os.environ.get(f"{variable}_{suffix}") or os.environ.get(variable, "")
+
+
 def now() -> datetime:
     """Return the present moment, UTC."""
     return datetime.now(UTC)
@@ -187,7 +193,7 @@ def scheduler(orchestrator: Orchestrator) -> Scheduler:
     if key not in _schedulers:
         _schedulers[key] = NomadScheduler(
             orchestrator.scheduler_address,
-            token=os.environ.get("NOMAD_TOKEN", ""),
+            token=_token_of("NOMAD_TOKEN", orchestrator),
             orchestrator_id=orchestrator.orchestrator_id,
         )
     return _schedulers[key]
@@ -233,7 +239,7 @@ def _kubernetes(orchestrator: Orchestrator) -> Scheduler:
         )
         _schedulers[key] = KubernetesScheduler(
             site,
-            token=os.environ.get("KUBERNETES_TOKEN", ""),
+            token=_token_of("KUBERNETES_TOKEN", orchestrator),
             ca_path=os.environ.get("KUBERNETES_CA_FILE", ""),
         )
     return _schedulers[key]

@@ -78,7 +78,7 @@ Generated from the tables in `shared/core/lifecycle.py` by `python -m tools.stat
 
 A claim moves a pending task to running, if the token's attempt is the present one and the job's fence is open. An
 attempt that was placed and came to nothing before any claim is withdrawn; after {UNCLAIMED_ATTEMPTS} of
-those the task fails.
+those in a row the task fails. What people take back is none of them, and after a retry they are counted anew.
 
 ### How an attempt ends
 
@@ -98,7 +98,7 @@ most {MOST_MEMORY} times the memory of the job's own.
 For a single task a command that does not apply is refused, by name, while the others named with it follow; on a whole
 job it passes over such tasks. `release` is ordered by the server when all scouts have succeeded. What was ordered
 already is so: saying it again changes nothing. `edit` takes back what waits at the scheduler as another machine or with
-another priority.
+another priority; one of nothing but the ladder's policy only what lost a machine or ran out of memory before.
 
 {commands()}
 

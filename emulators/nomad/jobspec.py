@@ -111,6 +111,9 @@ def _task_errors(task: dict[str, Any]) -> list[str]:
         value = numbers.get(field) or 0
         if not isinstance(value, int) or value < 0:
             errors.append(f"Task {name}: {field} must be a whole number, not negative")
+    most = numbers.get("MemoryMaxMB") or 0
+    if not errors and 0 < most < (numbers.get("MemoryMB") or 0):
+        errors.append(f"Task {name}: MemoryMaxMB must not be less than MemoryMB")
     return errors
 
 

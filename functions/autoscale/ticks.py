@@ -7,6 +7,7 @@ from typing import Any
 from shared import wiring
 from shared.core.admission import is_admissible
 from shared.core.blocking import Awaited
+from shared.core.replay import PlannedTick
 from shared.log import log
 from shared.models.farm import Orchestrator
 from shared.models.job import JobRef
@@ -18,13 +19,14 @@ from shared.services.reconcile import reconcile
 
 
 def scale(orchestrator: Orchestrator) -> dict[str, Any]:
-    """Run a tick; after each of its rounds, keep what it was planned from, settle and explain by what it saw."""
+    """Run a tick, settle and explain by what each round saw; at last, keep what the rounds were planned from."""
     scheduler = wiring.scheduler(orchestrator)
     lost_counts: list[int] = []
+    planned: list[PlannedTick] = []
 
     def follow_up(report: TickReport) -> None:
         if report.planned is not None:
-            keep_tick(report.planned, wiring.blobs())
+            planned.append(report.planned)
         if report.observation is not None:
             placements = report.observation.placements
             lost_counts.append(reconcile(placements, scheduler, wiring.ports()))
@@ -41,17 +43,21 @@ def scale(orchestrator: Orchestrator) -> dict[str, Any]:
             if is_admissible(job)
         }
 
-    report = tick(
-        orchestrator.orchestrator_id,
-        orchestrators=wiring.orchestrator_store(),
-        scheduler=scheduler,
-        fleet=wiring.fleet(orchestrator),
-        clock=wiring.now,
-        new_token=lambda: secrets.token_hex(4),
-        follow_up=follow_up,
-        ask_again=ask_again,
-        pending=pending,
-    )
+    try:
+        report = tick(
+            orchestrator.orchestrator_id,
+            orchestrators=wiring.orchestrator_store(),
+            scheduler=scheduler,
+            fleet=wiring.fleet(orchestrator),
+            clock=wiring.now,
+            new_token=lambda: secrets.token_hex(4),
+            follow_up=follow_up,
+            ask_again=ask_again,
+            pending=pending,
+        )
+    finally:  # once the lease is given back: storage may hang
+        for each in planned:
+            keep_tick(each, wiring.blobs())
     if report is None:
         return {"is_busy": True}
     return {

@@ -22,6 +22,8 @@ MAX_OUTPUTS = 100_000
 # No size or count of ours is larger, and a sum of so many still fits where it is stored.
 MAX_NUMBER = 2**46
 _CLAIM_LENGTHS = range(16, 65)
+# What a provider may call a machine or a zone: schedulers are told later which of them to avoid.
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,253}")
 # An artist's Windows splits at backslashes and starts anew at a drive's letter; control characters fit no file's name.
 _NOT_IN_A_PATH = re.compile(r"[\\\x00-\x1f\x7f]|\A[A-Za-z]:")
 
@@ -42,6 +44,15 @@ def _text(body: Body, name: str) -> str:
     value = body.get(name)
     if not isinstance(value, str):
         raise InvalidRequest({name: "must be a string"})
+    return value
+
+
+def _name(body: Body, name: str) -> str:
+    value = _text(body, name)
+    if not _NAME.fullmatch(value):
+        raise InvalidRequest(
+            {name: "must be 1 to 253 letters, digits, dots, hyphens or underscores"}
+        )
     return value
 
 
@@ -88,8 +99,8 @@ def claim(request: Request) -> Reply:
     return attempts.claim_attempt(
         ref,
         claim_id=claim_id,
-        instance=_text(body, "instance"),
-        zone=_text(body, "zone"),
+        instance=_name(body, "instance"),
+        zone=_name(body, "zone"),
         shape=wiring.tokens().shape_of(bearer(request)),
         ports=wiring.ports(),
     )

@@ -80,8 +80,7 @@ def blocked(
 
 def is_refused(job: Job, task: Task, instance: str) -> bool:
     """Tell whether a waiting task is not to run on this instance."""
-    withdrawn_count = task.attempt - 1 - len(task.attempts)
-    return instance in job.blocked_instances and withdrawn_count < REFUSALS
+    return instance in job.blocked_instances and task.unclaimed < REFUSALS
 
 
 def failures_there(failures: Iterable[Ending], instances: Sequence[str]) -> Mapping[str, int]:
@@ -123,5 +122,7 @@ def split_by_use(
     def is_blocked(each: Instance) -> bool:
         return each.idle_since is not None and each.name in blocked.get(Shape(*each.pool[1:]), ())
 
-    useless = [replace(each, is_unused=True) for each in useful if is_blocked(each)]
+    useless = [
+        replace(each, is_unused=True, is_blocked=True) for each in useful if is_blocked(each)
+    ]
     return [each for each in useful if not is_blocked(each)], useless

@@ -1,7 +1,7 @@
 """What is started: as much as is missing and the caps allow, in the cheapest healthy zones that have it."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -9,7 +9,15 @@ from shared.core.breaker import PROBE_COUNT, probing_count, standing
 from shared.core.demand import Demand
 from shared.core.pools import Pool
 from shared.core.spread import fill, spread
-from shared.models.farm import Breaker, BreakerState, Orchestrator, PoolKey, Shape
+from shared.models.farm import (
+    Breaker,
+    BreakerState,
+    Instance,
+    Orchestrator,
+    PoolKey,
+    ProblemCode,
+    Shape,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,14 +41,23 @@ def growth(
     resumed: Mapping[Shape, int],
     room: int,
     prices: Mapping[PoolKey, int] | None,
+    unlisted: Collection[PoolKey],
     now: datetime,
 ) -> dict[PoolKey, Growth]:
-    """Return what to start, by pool; `resumed` are put back into use instead, `room` is left for the orchestrator."""
+    """Return what to start, by pool; `resumed` are put back into use instead, `room` is left for the orchestrator.
+
+    Nothing is started in `unlisted` pools: they look empty and are not.
+    """
     short = _short_of_minimum(orchestrator, pools)
     shapes = sorted({*demands, *(Shape(*key[1:]) for key in short)})
     breakers = {shape: standing(orchestrator, shape, now) for shape in shapes}
     zones = {
-        shape: _open_zones(orchestrator, shape, pools, breakers[shape], now) for shape in shapes
+        shape: {
+            key: sizes
+            for key, sizes in _open_zones(orchestrator, shape, pools, breakers[shape], now).items()
+            if key not in unlisted
+        }
+        for shape in shapes
     }
     floors = {
         shape: _floors({key: short.get(key, 0) for key in zones[shape]}, zones[shape])
@@ -159,6 +176,7 @@ def _open_zones(
     if not orchestrator.offers(shape.instance_type):
         return {}
     result = {}
+    is_quota_probed = False  # by one machine for all zones
     for zone in orchestrator.enabled_zones:
         key, breaker = PoolKey(zone, *shape), breakers.get(zone)
         is_open = breaker is not None and breaker.state(now) is BreakerState.OPEN
@@ -167,10 +185,22 @@ def _open_zones(
         pool = pools.get(key, Pool())
         limit = max(orchestrator.max_per_pool, pool.size)
         if breaker is not None:
-            probes = PROBE_COUNT - probing_count(breaker, (*pool.coming, *pool.late))
+            probes = PROBE_COUNT - probing_count(breaker, _under_way(orchestrator, shape, pools))
             limit = min(limit, pool.size + max(probes, 0))
+            if breaker.cause == ProblemCode.QUOTA:
+                limit = pool.size if is_quota_probed else limit
+                is_quota_probed |= limit > pool.size
         result[key] = (pool.size, limit)
     return result
+
+
+def _under_way(
+    orchestrator: Orchestrator, shape: Shape, pools: Mapping[PoolKey, Pool]
+) -> Iterable[Instance]:
+    """Return the machines of a shape that have not joined, in all zones."""
+    for zone in orchestrator.zones:
+        pool = pools.get(PoolKey(zone, *shape), Pool())
+        yield from (*pool.coming, *pool.late)
 
 
 def _probe(breaker: Breaker | None) -> str:

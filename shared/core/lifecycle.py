@@ -16,12 +16,17 @@ from shared.models.task import ENDED, Attempt, Outcome, PageChange, Task, TaskSt
 
 T = TaskStatus
 
-# So many attempts may come to nothing before an agent ever claims one; then something is wrong with the task's machine
-# or image.
+# So many attempts in a row may come to nothing before an agent claims one; then something is wrong with the task's
+# machine or image.
 UNCLAIMED_ATTEMPTS = 20
 
 # An attempt that is lost through nobody's fault is tried again this often, whatever the job's own policy.
 LOST_RETRIES = 5
+
+
+def most_losses(preempted_retries: int) -> int:
+    """Return after how many attempts that were preempted or lost another one may follow."""
+    return preempted_retries + LOST_RETRIES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +126,7 @@ def claim(task: Task, job: Job, attempt: Attempt) -> Moved | None:
         raise StaleAttempt(f"attempt {attempt.number} of task {task.task_id} runs elsewhere")
     if job.fence is not Fence.OPEN or task.status is not T.PENDING:
         raise AttemptWithdrawn(f"job is {job.fence}, task {task.task_id} is {task.status}")
-    return _move(task, T.RUNNING, attempts=(*task.attempts, attempt))
+    return _move(replace(task, unclaimed=0), T.RUNNING, attempts=(*task.attempts, attempt))
 
 
 def report(task: Task, job: Job, number: int, said: Report) -> Moved | None:
@@ -158,8 +163,8 @@ def withdraw(task: Task, number: int) -> Moved | None:
     """Take back an attempt at the scheduler that will never be claimed; None when it is not waiting any more."""
     if task.attempt != number or task.status is not T.PENDING:
         return None
-    is_hopeless = number - len(task.attempts) >= UNCLAIMED_ATTEMPTS
-    after = T.FAILED if is_hopeless else T.PENDING
+    task = replace(task, unclaimed=task.unclaimed + 1)
+    after = T.FAILED if task.unclaimed >= UNCLAIMED_ATTEMPTS else T.PENDING
     return _move(task, after, attempt=number + 1, withdrawn=True)
 
 
@@ -182,7 +187,7 @@ def command(task: Task, order: Command, *, is_placed: bool, now: datetime) -> Mo
     if task.status is T.PENDING and is_placed:
         return _move(task, after, attempt=task.attempt + 1, withdrawn=True)
     if task.status in ENDED:
-        return _move(task, after, attempt=task.attempt + 1)
+        return _move(replace(task, unclaimed=0), after, attempt=task.attempt + 1)
     return _move(task, after)
 
 

@@ -122,9 +122,18 @@ def edited(
     if changes_shape(job, edit) and machine is not None:
         is_preemptible = job.is_preemptible if edit.is_preemptible is None else edit.is_preemptible
         after = on_machine(after, machine, is_preemptible, offered)
-    if job.is_ended or _at_scheduler(after) == _at_scheduler(job):
+    if edit.standard_after and after.standard_micros_per_minute is None:
+        raise InvalidTransition(
+            f"job {job.job_id}: standard_after needs the price of standard machines, which it was submitted without"
+        )
+    if job.is_ended:
         return after
-    return replace(after, command_seq=job.command_seq + 1, edited_seq=job.command_seq + 1)
+    seq = job.command_seq + 1
+    if _at_scheduler(after) != _at_scheduler(job):
+        return replace(after, command_seq=seq, edited_seq=seq)
+    if _ladder(after) != _ladder(job):
+        return replace(after, command_seq=seq, ladder_seq=seq)
+    return after
 
 
 def changes_shape(job: Job, edit: JobEdit) -> bool:
@@ -161,7 +170,11 @@ def on_machine(
     )
 
 
-def _at_scheduler(job: Job) -> tuple[str, bool, int, int, int]:
-    """Return what a scheduler is told of each of the job's attempts, or what decides it."""
-    ladder = job.standard_after, job.out_of_memory_retries
-    return job.instance_type, job.is_preemptible, job.priority, *ladder
+def _at_scheduler(job: Job) -> tuple[str, bool, int]:
+    """Return what a scheduler is told of each of the job's first attempts, or what decides it."""
+    return job.instance_type, job.is_preemptible, job.priority
+
+
+def _ladder(job: Job) -> tuple[int, int]:
+    """Return what decides further attempts beside that."""
+    return job.standard_after, job.out_of_memory_retries

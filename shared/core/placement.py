@@ -131,9 +131,11 @@ def why_none(failing: Mapping[str, Breaker]) -> tuple[WaitingFor, str]:
     """Return what is waited for where no zone that is on can have machines: all their breakers are open."""
     causes = {each.cause for each in failing.values()}
     if causes == {ProblemCode.QUOTA}:
-        return WaitingFor.QUOTA, "the provider's quota is used up in every zone"
+        said = "the provider's quota is used up in every zone"
+        return WaitingFor.QUOTA, f"{said}; {_tried_again(failing)}"
     if causes == {ProblemCode.STOCK_OUT}:
-        return WaitingFor.STOCK_OUT, "no zone has such a machine left for now"
+        said = "no zone has such a machine left for now"
+        return WaitingFor.STOCK_OUT, f"{said}; {_tried_again(failing)}"
     return why_failing(failing)
 
 
@@ -141,9 +143,13 @@ def why_failing(failing: Mapping[str, Breaker]) -> tuple[WaitingFor, str]:
     """Return what is waited for in zones whose breakers are open, zone by zone."""
     is_quota = all(each.cause == ProblemCode.QUOTA for each in failing.values())
     said = ", ".join(f"{zone} {_TROUBLES[failing[zone].cause]}" for zone in sorted(failing))
-    first = min(each.until for each in failing.values())
     code = WaitingFor.QUOTA if is_quota else WaitingFor.STOCK_OUT
-    return code, f"{said}; tried again from {first:%H:%M:%S} UTC on"
+    return code, f"{said}; {_tried_again(failing)}"
+
+
+def _tried_again(failing: Mapping[str, Breaker]) -> str:
+    first = min(each.until for each in failing.values())
+    return f"tried again from {first:%H:%M:%S} UTC on"
 
 
 def _zones(orchestrator: Orchestrator, shape: Shape) -> list[str]:

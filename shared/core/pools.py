@@ -7,6 +7,9 @@ from datetime import datetime, timedelta
 
 from shared.models.farm import Instance, InstanceStatus, Orchestrator, PoolKey, ProblemCode
 
+# When many are not heard of at once it is more likely the scheduler that does not hear, or that has lost its books:
+# only a tenth is given up per tick.
+SILENT_SHARE = 0.1
 # A machine that has not joined after three times the usual, but never less than five minutes, is late.
 SHORTEST_BOOT_LIMIT_S = 300
 
@@ -35,8 +38,9 @@ class Pool:
 
     @property
     def staying(self) -> int:
-        """How many there are or will be for whatever waits next."""
-        return sum(map(len, (self.coming, self.idle, self.unused, self.busy)))
+        """How many there are or will be for whatever waits next; one that is blocked for all of that is none."""
+        useful = [each for each in self.unused if not each.is_blocked]
+        return sum(map(len, (self.coming, self.idle, useful, self.busy)))
 
     @property
     def expected(self) -> int:

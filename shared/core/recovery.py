@@ -35,10 +35,10 @@ class Step:
     note: str = ""
 
 
-def next_step(job: Job, attempts: Sequence[Attempt] = ()) -> Step:
-    """Return what the next attempt of a task runs on, after these, oldest first."""
-    rung = _rung(job, attempts)
+def next_step(job: Job, attempts: Sequence[Attempt] = (), zone: str = "") -> Step:
+    """Return what the next attempt of a task runs on, after these, oldest first; `zone` is where, once known."""
     is_preemptible = job.is_preemptible and not _has_lost_enough(job, attempts)
+    rung = _rung(job, attempts, is_preemptible=is_preemptible)
     lost = [each for each in attempts if each.outcome in _LOSSES]
     return Step(
         shape=Shape(rung.instance_type, is_preemptible),
@@ -48,8 +48,13 @@ def next_step(job: Job, attempts: Sequence[Attempt] = ()) -> Step:
             rung.preemptible_micros_per_minute if is_preemptible else rung.price_micros_per_minute
         ),
         avoided_zones=(lost[-1].zone,) if lost and lost[-1].zone else (),
-        note="; ".join(_notes(job, attempts, rung, is_preemptible=is_preemptible)),
+        note="; ".join(_notes(job, attempts, rung, zone, is_preemptible=is_preemptible)),
     )
+
+
+def is_on_ladder(attempts: Iterable[Attempt]) -> bool:
+    """Tell whether the job's policy may decide what the next attempt runs on, after these."""
+    return any(each.outcome in (*_LOSSES, Outcome.OUT_OF_MEMORY) for each in attempts)
 
 
 def why_no_larger(job: Job, attempts: Sequence[Attempt]) -> str:
@@ -57,7 +62,8 @@ def why_no_larger(job: Job, attempts: Sequence[Attempt]) -> str:
     count = sum(each.outcome is Outcome.OUT_OF_MEMORY for each in attempts)
     if count > job.out_of_memory_retries:
         return f"no retry is left (out_of_memory_retries: {job.out_of_memory_retries})"
-    if not any(each.memory_mib > _too_little_mib(attempts) for each in _rungs(job)):
+    rungs = _rungs(job, is_preemptible=job.is_preemptible)
+    if not any(each.memory_mib > _too_little_mib(job, attempts) for each in rungs):
         within = f"within {MOST_MEMORY} times the job's memory"
         return f"no instance type larger than {attempts[-1].instance_type} is at hand {within}"
     return ""
@@ -80,11 +86,15 @@ def larger_types(
 
 
 def at_home(job: Job, home: Orchestrator) -> Job:
-    """Return the job with the orchestrator where it runs: of the larger types those that it has, one of each size."""
+    """Return the job with the orchestrator where it runs.
+
+    Shapes: of the larger types that are there it keeps the cheapest of each size, in each class it may run in.
+    """
     has = [each for each in job.larger if home.offers(each.instance_type)]
-    sizes = groupby(has, key=lambda rung: rung.memory_mib)
-    cheapest = tuple(next(equals) for _, equals in sizes)
-    return replace(job, orchestrator_id=home.orchestrator_id, larger=cheapest)
+    classes = {job.is_preemptible, False}
+    cheapest = {rung for each in classes for rung in _cheapest(has, is_preemptible=each)}
+    kept = tuple(each for each in has if each in cheapest)
+    return replace(job, orchestrator_id=home.orchestrator_id, larger=kept)
 
 
 def _may_follow(machine: InstanceType, other: InstanceType) -> bool:
@@ -121,7 +131,16 @@ def _order(rung: Rung, *, is_preemptible: bool) -> tuple[int, int, str]:
     return rung.memory_mib, price, rung.instance_type
 
 
-def _rungs(job: Job) -> list[Rung]:
+def _cheapest(rungs: Iterable[Rung], *, is_preemptible: bool) -> list[Rung]:
+    """Return the cheapest of each size; they come, and go, the smallest first."""
+    sizes = groupby(rungs, key=lambda rung: rung.memory_mib)
+    return [
+        min(equals, key=lambda rung: _order(rung, is_preemptible=is_preemptible))
+        for _, equals in sizes
+    ]
+
+
+def _rungs(job: Job, *, is_preemptible: bool) -> list[Rung]:
     """Return the job's own machine and those that its policy lets a task go to, the smallest first."""
     own = Rung(
         instance_type=job.instance_type,
@@ -130,19 +149,20 @@ def _rungs(job: Job) -> list[Rung]:
         price_micros_per_minute=job.standard_micros_per_minute or job.price_micros_per_minute,
         preemptible_micros_per_minute=job.price_micros_per_minute,
     )
-    return [own, *job.larger[: job.out_of_memory_retries]]
+    return [own, *_cheapest(job.larger, is_preemptible=is_preemptible)[: job.out_of_memory_retries]]
 
 
-def _rung(job: Job, attempts: Sequence[Attempt]) -> Rung:
+def _rung(job: Job, attempts: Sequence[Attempt], *, is_preemptible: bool) -> Rung:
     """Return the smallest machine with more memory than was ever too little, or else the largest."""
-    rungs = _rungs(job)
-    too_little = _too_little_mib(attempts)
+    rungs = _rungs(job, is_preemptible=is_preemptible)
+    too_little = _too_little_mib(job, attempts)
     return next((each for each in rungs if each.memory_mib > too_little), rungs[-1])
 
 
-def _too_little_mib(attempts: Iterable[Attempt]) -> int:
+def _too_little_mib(job: Job, attempts: Iterable[Attempt]) -> int:
+    """Return how much memory is not enough; an attempt from before that was noted had what the job asks for."""
     ran_out = (each for each in attempts if each.outcome is Outcome.OUT_OF_MEMORY)
-    return max((each.memory_mib for each in ran_out), default=-1)
+    return max((each.memory_mib or job.memory_mib for each in ran_out), default=-1)
 
 
 def _has_lost_enough(job: Job, attempts: Iterable[Attempt]) -> bool:
@@ -157,7 +177,7 @@ def _lost_count(attempts: Iterable[Attempt]) -> int:
 
 
 def _notes(
-    job: Job, attempts: Sequence[Attempt], rung: Rung, *, is_preemptible: bool
+    job: Job, attempts: Sequence[Attempt], rung: Rung, zone: str, *, is_preemptible: bool
 ) -> Iterator[str]:
     if rung.instance_type != job.instance_type:
         small = [each for each in attempts if each.outcome is Outcome.OUT_OF_MEMORY][-1]
@@ -167,4 +187,7 @@ def _notes(
     lost = [each for each in attempts if each.outcome in _LOSSES]
     if lost and lost[-1].zone:
         last = lost[-1]
-        yield f"avoids {last.zone}: attempt {last.number} was {last.outcome} there"
+        if zone == last.zone:
+            yield f"again in {zone}: attempt {last.number} was {last.outcome} there, but nothing elsewhere took it"
+        else:
+            yield f"avoids {last.zone}: attempt {last.number} was {last.outcome} there"

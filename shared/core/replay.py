@@ -26,6 +26,7 @@ class PlanInputs:
     instances: Sequence[Instance] = ()
     prices: Mapping[PoolKey, int] = field(default_factory=dict)
     unlisted_count: int = 0
+    unlisted_pools: Sequence[PoolKey] = ()
 
     def plan(self, new_name: Callable[[], str]) -> tuple[Decision, ...]:
         """Return what `plan` decides from these."""
@@ -48,7 +49,7 @@ class PlannedTick:
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """A pool in one tick: what was decided then and what the other policy decides, None for nothing.
+    """A pool in one tick: what was planned then and what the other policy plans, None for nothing.
 
     Shapes: `wished_then` and `wished_now` are how many instances it would have if that were carried out, those that
     leave not counted.

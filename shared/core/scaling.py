@@ -1,7 +1,7 @@
 """How many instances each pool should have: what was measured goes in, decisions with reasons come out."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from math import ceil
@@ -9,7 +9,7 @@ from math import ceil
 from shared.core.census import PAID, Backlog
 from shared.core.demand import Demand, demands_of
 from shared.core.growth import growth
-from shared.core.pools import Pool, sort
+from shared.core.pools import SILENT_SHARE, Pool, sort
 from shared.models.farm import (
     Decision,
     Instance,
@@ -20,9 +20,6 @@ from shared.models.farm import (
 
 # An idle instance leaves in the paid minute's last ticks: one takes it out of use, one deletes it, one is to spare.
 LEAVING_TICKS = 3
-# When many are not heard of at once it is more likely the scheduler that does not hear, or that has lost its books:
-# only a tenth is given up per tick.
-SILENT_SHARE = 0.1
 # Where a limit holds work back, the next attempt is at the scheduler within seconds of the last one's end, if the limit
 # is this machine's to wait for at all.
 HELD_IDLE_S = 10
@@ -51,15 +48,18 @@ def plan(
     new_name: Callable[[], str],
     prices: Mapping[PoolKey, int] | None = None,
     unlisted_count: int = 0,
+    unlisted_pools: Collection[PoolKey] = (),
 ) -> tuple[Decision, ...]:
     """Return what to do now, by pool; nothing for a pool that is as it should be, or where the scheduler does it all.
 
     Shapes: `new_name` returns another name each time; `prices` are compared between the zones of a shape, when missing
-    the orchestrator's own percents are; `unlisted_count` instances exist that could not be listed.
+    the orchestrator's own percents are; `unlisted_count` instances exist that could not be listed, and of the
+    `unlisted_pools` it is not known what they have: they are left alone.
     """
     if orchestrator.is_managed:
         return ()
-    pools = sort(orchestrator, instances, now)
+    listed = [each for each in instances if each.pool not in unlisted_pools]
+    pools = sort(orchestrator, listed, now)
     orders: defaultdict[PoolKey, _Order] = defaultdict(_Order)
     demands = demands_of(orchestrator, backlog, pools, now)
     _give_up(pools, orders)
@@ -74,6 +74,7 @@ def plan(
         resumed=resumed,
         room=orchestrator.max_instances - len(instances) - unlisted_count,
         prices=prices,
+        unlisted=unlisted_pools,
         now=now,
     )
     for key, growing in started.items():
@@ -181,11 +182,13 @@ def _leave_idle(
             groups.append((pool.idle, idle_s, "all is held back, {count} idle for {idle_s} s"))
         left = _spare_of_minimum(orchestrator, key, pool)
         for idle, idle_s, reason in groups:
-            due = [each.name for each in idle if _is_due(each, orchestrator, idle_s, now)][:left]
-            left -= len(due)
-            if due:
-                orders[key].drain += due
-                orders[key].reasons.append(reason.format(count=len(due), idle_s=idle_s))
+            due = [each for each in idle if _is_due(each, orchestrator, idle_s, now)]
+            spare = [each for each in due if not each.is_blocked][:left]
+            left -= len(spare)
+            going = [each.name for each in due if each.is_blocked or each in spare]
+            if going:
+                orders[key].drain += going
+                orders[key].reasons.append(reason.format(count=len(going), idle_s=idle_s))
 
 
 def _call_off(

@@ -1,5 +1,6 @@
 """Why a single task waits: what its job says, as far as it is true of this task."""
 
+from shared.core.recovery import next_step
 from shared.models.job import Fence, Job
 from shared.models.task import Task, TaskStatus, WaitingFor
 
@@ -25,5 +26,13 @@ def why_task_waits(job: Job, task: Task, *, is_placed: bool) -> WaitingFor | Non
     if said is None or said in _OF_HELD_TASKS:
         return WaitingFor.SCHEDULER if is_placed else WaitingFor.ADMISSION
     if is_placed:
-        return WaitingFor.SCHEDULER if said in _BEFORE_THE_SCHEDULER else said
+        return WaitingFor.SCHEDULER if said in _BEFORE_THE_SCHEDULER else _at_scheduler(job, task)
     return said if said in _BEFORE_THE_SCHEDULER else WaitingFor.ADMISSION
+
+
+def _at_scheduler(job: Job, task: Task) -> WaitingFor | None:
+    """Return why an attempt waits at the scheduler: as others of its shape do, which may not be most of the job."""
+    if not job.waiting_shapes:
+        return job.waiting_for
+    shape = next_step(job, task.attempts).shape
+    return job.waiting_shapes.get(shape.name, WaitingFor.SCHEDULER)

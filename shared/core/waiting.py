@@ -1,7 +1,7 @@
 """Why attempts that were given to a scheduler do not run yet, and why the pools for them do not serve them."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -43,6 +43,7 @@ def why_waiting(
             continue
         if each.status in (InstanceStatus.IDLE, InstanceStatus.BUSY) or each.name in resumed:
             found.up += 1
+            found.usable += each.status is not InstanceStatus.BUSY and not each.is_unused
             found.unused += each.is_unused and each.status is InstanceStatus.IDLE
         elif each.status is InstanceStatus.BOOTING and now - each.created_at <= limit:
             found.coming += 1
@@ -70,8 +71,13 @@ def why_pools_wait(
     reasons: Mapping[Shape, tuple[WaitingFor, str]],
     pools: Iterable[PoolKey],
     now: datetime,
+    *,
+    unlisted: Collection[PoolKey] = (),
 ) -> dict[PoolKey, tuple[WaitingFor, str] | None]:
-    """Return why each of the pools does not serve what waits for its shape, None where nothing does."""
+    """Return why each of the pools does not serve what waits for its shape, None where nothing does.
+
+    Shapes: of the `unlisted` pools the provider could not say what they have.
+    """
     failing = {shape: standing(orchestrator, shape, now) for shape in reasons}
     zones = set(orchestrator.enabled_zones)
     found: dict[PoolKey, tuple[WaitingFor, str] | None] = {}
@@ -87,6 +93,9 @@ def why_pools_wait(
             found[pool] = (WaitingFor.ZONE_OFF, f"pool {pool.pool_id} is switched off")
         elif breaker and breaker.state(now) is BreakerState.OPEN:
             found[pool] = why_failing({pool.zone: breaker})
+        elif pool in unlisted:
+            note = "could not be listed: the provider could not be asked"
+            found[pool] = (reasons[shape][0], note)
     return found
 
 
@@ -95,6 +104,7 @@ class _Seen:
     """The instances of a shape, in zones that are on, and whether all that waits was passed over before."""
 
     up: int = 0
+    usable: int = 0
     unused: int = 0
     coming: int = 0
     is_passed_over: bool = True
@@ -128,7 +138,7 @@ def _why(
     if seen.is_passed_over:
         note = "the scheduler did not use the instances there were; one more is tried now and then"
         return WaitingFor.SCHEDULER, note
-    if seen.up:
+    if seen.usable:
         return WaitingFor.SCHEDULER, f"{seen.up} instances are up"
     failing = standing(orchestrator, shape, now)
     if all(zone in failing and failing[zone].state(now) is BreakerState.OPEN for zone in zones):
@@ -138,6 +148,8 @@ def _why(
         return WaitingFor.QUOTA, f"the quota of {quota} {shape.instance_type} is used up"
     if is_full:
         return WaitingFor.QUOTA, f"{name} runs {orchestrator.max_instances} instances at most"
+    if seen.up:
+        return WaitingFor.SCHEDULER, f"{seen.up} instances are up"
     return WaitingFor.BOOT, "an instance is asked for at the next tick"
 
 

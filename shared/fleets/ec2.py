@@ -2,8 +2,8 @@
 
 A group is told how many to launch and which to terminate, and never chooses by itself. Launches are synchronous and
 carry a token, so the same names again are the same machines. Amazon has no names for machines: ours is a tag, written
-right after the launch. Who dies in between leaves a machine without a name: it is listed under Amazon's id, joins no
-scheduler, and goes as one that never booted, or after five minutes by itself.
+right after the launch, one call each. A machine left without one is listed under Amazon's id and joins no scheduler;
+the next growth gives it a name before it launches others, and after five minutes it goes by itself.
 Source: https://docs.aws.amazon.com/autoscaling/ec2/APIReference/ (LaunchInstances, TerminateInstanceInAutoScalingGroup,
 DescribeScalingActivities) and https://docs.aws.amazon.com/AWSEC2/latest/APIReference/, read 2026-11.
 """
@@ -11,7 +11,6 @@ DescribeScalingActivities) and https://docs.aws.amazon.com/AWSEC2/latest/APIRefe
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,7 +20,8 @@ from botocore.exceptions import ClientError
 
 from shared.aws import code_of
 from shared.errors import CloudError
-from shared.fleets.ec2_errors import ERRORS, is_gone, problem_of, translated
+from shared.fleets.ec2_errors import ERRORS, may_be_gone, problem_of, translated
+from shared.fleets.ec2_members import Member, member_of
 from shared.fleets.ec2_resources import (
     SUSPENDED,
     Machine,
@@ -35,7 +35,6 @@ from shared.models.farm import (
     FleetProblem,
     Orchestrator,
     PoolKey,
-    named_at,
 )
 
 CONNECT_S, READ_S = 5, 60
@@ -43,14 +42,11 @@ MOST_PER_CALL = 100  # launched, and terminated
 INSTANCES_PER_PAGE = 1000
 ACTIVITIES_PER_PAGE = 100
 TAGS_AT_ONCE = 8
+# Every machine needs a call of its own for its name, so a batch comes near the rate that Amazon allows. A call that is
+# refused for that is made again, waiting longer each time, half a minute in all.
+TAG_TRIES = 8
 
-
-@dataclass(frozen=True)
-class _Member:
-    """A machine of a group, with Amazon's id."""
-
-    instance_id: str
-    listed: FleetInstance
+_GROUPS = "AutoScalingGroups"
 
 
 class Ec2Fleet:
@@ -65,38 +61,50 @@ class Ec2Fleet:
         self._orchestrator = orchestrator
         self._machine = machine or Machine()
         self._ready: set[PoolKey] = set()
-        options: dict[str, Any] = {
-            "region_name": orchestrator.region,
-            "endpoint_url": endpoint or None,
-            "config": Config(
+        # The pools without machines at the latest listing; and those of them that had none at the one before either,
+        # into which nobody looks: groups are never removed, and each look is two calls.
+        self._empty: set[PoolKey] = set()
+        self._quiet: set[PoolKey] = set()
+        session = boto3.session.Session()
+
+        def client(service: str, tries: int = 1) -> Any:
+            config = Config(
                 connect_timeout=CONNECT_S,
                 read_timeout=READ_S,
-                retries={"mode": "standard", "total_max_attempts": 1},
+                retries={"mode": "standard", "total_max_attempts": tries},
                 max_pool_connections=TAGS_AT_ONCE,
-            ),
-        }
-        session = boto3.session.Session()
-        self._groups = session.client("autoscaling", **options)
-        self._ec2 = session.client("ec2", **options)
+            )
+            return session.client(
+                service,
+                region_name=orchestrator.region,
+                endpoint_url=endpoint or None,
+                config=config,
+            )
+
+        self._groups, self._ec2 = client("autoscaling"), client("ec2")
+        self._tags = client("ec2", TAG_TRIES)
 
     def grow(self, pool: PoolKey, names: Sequence[str]) -> None:
         if not names:
             return
+        self._empty.discard(pool)
+        self._quiet.discard(pool)
         with translated(f"growing {pool.zone}"):
-            there = {each.listed.name for each in self._members(pool)}
-            for some in _batches(names):
-                missing = [name for name in some if name not in there]
-                if not missing:
-                    continue
+            members, now = self._members(pool), datetime.now(UTC)
+            there = {each.listed.name for each in members}
+            missing = [name for name in names if name not in there]
+            nameless = [each.instance_id for each in members if each.is_adoptable(now)]
+            self._give_names(nameless, missing)
+            for some in _batches(missing[len(nameless) :]):
                 self._ensure_group(pool)
                 try:
-                    self._launch(pool, missing)
+                    self._launch(pool, some)
                 except ClientError as exc:
-                    if not is_gone(exc):
+                    if not may_be_gone(exc):
                         raise
-                    self._ready.discard(pool)  # the group was deleted behind our back
+                    self._ready.discard(pool)  # the group may have been deleted behind our back
                     self._ensure_group(pool)
-                    self._launch(pool, missing)
+                    self._launch(pool, some)
 
     def pools(self) -> list[PoolKey]:
         mine = {
@@ -107,12 +115,20 @@ class Ec2Fleet:
             pages = self._groups.get_paginator("describe_auto_scaling_groups").paginate(
                 Filters=[mine]
             )
-            found = [
-                pool_of(group["Tags"]) for page in pages for group in page["AutoScalingGroups"]
-            ]
-        return sorted(pool for pool in found if pool is not None)
+            listed = [(pool_of(group["Tags"]), group) for page in pages for group in page[_GROUPS]]
+        found = {pool: group for pool, group in listed if pool is not None}
+        empty = {
+            pool
+            for pool, group in found.items()
+            if not group["DesiredCapacity"] and not group["Instances"]
+        }
+        self._quiet = empty & self._empty
+        self._empty = empty
+        return sorted(found)
 
     def instances(self, pool: PoolKey) -> list[FleetInstance]:
+        if pool in self._quiet:
+            return []
         with translated(f"listing {pool.zone}"):
             found = [each.listed for each in self._members(pool)]
         return sorted(found, key=lambda each: (each.created_at, each.name))
@@ -124,12 +140,14 @@ class Ec2Fleet:
             try:
                 self._terminate(pool, names)
             except ClientError as exc:
-                if not is_gone(exc):
+                if not may_be_gone(exc):
                     raise
-                self._terminate(pool, names)  # one of them went since it was listed
+                self._terminate(pool, names)  # one of them may have gone since it was listed
 
     def problems(self, pool: PoolKey, since: datetime) -> list[FleetProblem]:
         found: list[FleetProblem] = []
+        if pool in self._quiet:
+            return found
         with translated(f"reading activities of {pool.zone}"):
             for activity in self._activities(pool):
                 if activity["StartTime"] < since:  # the latest come first
@@ -162,16 +180,26 @@ class Ec2Fleet:
             for collection in answer.get("Instances", ())
             for instance_id in collection["InstanceIds"]
         )
-        with ThreadPoolExecutor(TAGS_AT_ONCE) as threads:
-            list(threads.map(self._name, launched, names))
-        for error in answer.get("Errors", ()):
-            code, said = error["ErrorCode"], error.get("ErrorMessage", "")
-            raise ERRORS.get(code, CloudError)(f"ec2: {pool.zone}: {code}: {said}")
+        try:
+            self._give_names(launched, names)
+        finally:  # what could not be launched says more than what could not be named
+            for error in answer.get("Errors", ()):
+                code, said = error["ErrorCode"], error.get("ErrorMessage", "")
+                raise ERRORS.get(code, CloudError)(f"ec2: {pool.zone}: {code}: {said}")
         if len(launched) < len(names):
             raise CloudError(f"ec2: {pool.zone}: {len(launched)} of {len(names)} were launched")
 
+    def _give_names(self, instance_ids: Sequence[str], names: Sequence[str]) -> None:
+        """Name machines, as many as there are of both. Raises: botocore's, once all others are named."""
+        with ThreadPoolExecutor(TAGS_AT_ONCE) as threads:
+            given = [
+                threads.submit(self._name, *each) for each in zip(instance_ids, names, strict=False)
+            ]
+        for each in given:
+            each.result()
+
     def _name(self, instance_id: str, name: str) -> None:
-        self._ec2.create_tags(Resources=[instance_id], Tags=[{"Key": "Name", "Value": name}])
+        self._tags.create_tags(Resources=[instance_id], Tags=[{"Key": "Name", "Value": name}])
 
     def _terminate(self, pool: PoolKey, names: Sequence[str]) -> None:
         wanted = set(names)
@@ -187,17 +215,16 @@ class Ec2Fleet:
                 ShouldDecrementDesiredCapacity=True,
             )
 
-    def _members(self, pool: PoolKey) -> list[_Member]:
+    def _members(self, pool: PoolKey) -> list[Member]:
         """Return the machines that a pool's group has.
 
         The group knows which are its own and which it terminates, EC2 their names and what has become of them. One that
         the group has only just begun to launch is told of when EC2 knows it too.
         """
         name = group_name(self._orchestrator, pool)
-        answer = self._groups.describe_auto_scaling_groups(AutoScalingGroupNames=[name])
         states = {
             each["InstanceId"]: each["LifecycleState"]
-            for group in answer["AutoScalingGroups"]
+            for group in self._groups_called(name)
             for each in group["Instances"]
         }
         if not states:
@@ -213,22 +240,29 @@ class Ec2Fleet:
             for instance in reservation["Instances"]
         }
         return [
-            _member(pool, instance_id, state, known.get(instance_id))
+            member_of(pool, instance_id, state, known.get(instance_id))
             for instance_id, state in states.items()
             if instance_id in known or not state.startswith("Pending")
         ]
 
+    def _groups_called(self, name: str) -> Sequence[Mapping[str, Any]]:
+        """Return the group of this name, if there is one."""
+        answer = self._groups.describe_auto_scaling_groups(AutoScalingGroupNames=[name])
+        found: Sequence[Mapping[str, Any]] = answer[_GROUPS]
+        return found
+
     def _activities(self, pool: PoolKey) -> Iterator[Mapping[str, Any]]:
         """Yield what a group did, the latest first; nothing when there is no such group."""
+        name = group_name(self._orchestrator, pool)
         pages = self._groups.get_paginator("describe_scaling_activities").paginate(
-            AutoScalingGroupName=group_name(self._orchestrator, pool),
+            AutoScalingGroupName=name,
             PaginationConfig={"PageSize": ACTIVITIES_PER_PAGE},
         )
         try:
             for page in pages:
                 yield from page["Activities"]
         except ClientError as exc:
-            if not is_gone(exc):
+            if not may_be_gone(exc) or self._groups_called(name):
                 raise
 
     def _ensure_group(self, pool: PoolKey) -> None:
@@ -276,28 +310,3 @@ class Ec2Fleet:
 def _batches(names: Sequence[str]) -> Iterator[Sequence[str]]:
     for start in range(0, len(names), MOST_PER_CALL):
         yield names[start : start + MOST_PER_CALL]
-
-
-def _member(
-    pool: PoolKey, instance_id: str, lifecycle: str, known: Mapping[str, Any] | None
-) -> _Member:
-    """Return a machine as we list it; EC2 forgets an hour after its end what it was (`known` is None)."""
-    tags = {tag["Key"]: tag["Value"] for tag in known.get("Tags", ())} if known else {}
-    status = known["State"]["Name"] if known else "terminated"
-    name = tags.get("Name", instance_id)
-    try:
-        created_at = named_at(name)
-    except ValueError:  # it has no name of ours
-        created_at = known["LaunchTime"] if known else datetime.fromtimestamp(0, UTC)
-    is_over = status in ("terminated", "stopped")
-    is_leaving = lifecycle.startswith(("Terminat", "Detach"))
-    return _Member(
-        instance_id,
-        FleetInstance(
-            name=name,
-            pool=pool,
-            created_at=created_at,
-            is_retiring=is_leaving or status in ("shutting-down", "stopping"),
-            is_stopped=is_over and not is_leaving,
-        ),
-    )

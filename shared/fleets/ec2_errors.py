@@ -10,14 +10,13 @@ from shared.aws import code_of
 from shared.errors import CloudError, OutOfCapacity, OverQuota, RateLimited, Unreachable
 from shared.models.farm import ProblemCode
 
-# The provider's word -> error; everything else is a CloudError.
+# The provider's word -> error; everything else is a CloudError, as is LimitExceeded: it is of groups, not of machines.
 # Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html, read 2026-11.
 ERRORS: Mapping[str, type[CloudError]] = {
     "InsufficientInstanceCapacity": OutOfCapacity,
     "InsufficientHostCapacity": OutOfCapacity,
     "UnfulfillableCapacity": OutOfCapacity,
     "InstanceLimitExceeded": OverQuota,
-    "LimitExceeded": OverQuota,
     "MaxSpotInstanceCountExceeded": OverQuota,
     "VcpuLimitExceeded": OverQuota,
     "RequestLimitExceeded": RateLimited,
@@ -38,8 +37,8 @@ PROSE: Mapping[str, str] = {
     "Max spot instance count exceeded": "MaxSpotInstanceCountExceeded",
 }
 
-# The API's word for a group or a machine that is not there, among other things.
-_INVALID = "ValidationError"
+# Auto Scaling has no code for a group or a machine that is not there: it is invalid, as other things are.
+_GONE = ("ValidationError", "InvalidInstanceID.NotFound")
 
 
 def problem_of(said: str) -> ProblemCode:
@@ -50,9 +49,9 @@ def problem_of(said: str) -> ProblemCode:
     return PROBLEMS.get(error, ProblemCode.OTHER)
 
 
-def is_gone(error: ClientError) -> bool:
-    """Tell whether a group or a machine is not there."""
-    return code_of(error) == _INVALID and "not found" in str(error)
+def may_be_gone(error: ClientError) -> bool:
+    """Tell whether the reason may be that a group or a machine is not there; who must be sure looks for it."""
+    return code_of(error) in _GONE
 
 
 def translated(doing: str) -> AbstractContextManager[None]:

@@ -23,6 +23,7 @@ from shared.fleets.gce_resources import (
     group_name,
     group_of,
     groups_filter,
+    is_unused,
     pool_of,
     template_of,
 )
@@ -53,8 +54,8 @@ PROBLEMS: Mapping[type[CloudError], ProblemCode] = {
 }
 
 TIMEOUT_S = 30.0
-# An operation's wait is answered after two minutes at the latest, done or not.
-WAIT_TIMEOUT_S = 150.0
+# Three operations in a row must fit into a tick's time; Google itself would have us wait for two minutes.
+WAIT_TIMEOUT_S = 30.0
 MOST_PER_CALL = 1000
 PAGE_SIZE = 500
 
@@ -72,6 +73,11 @@ class GceFleet:
         self._orchestrator = orchestrator
         self._machine = machine or Machine()
         self._ready: set[PoolKey] = set()
+        # All pools at the latest listing, None before there was any; of them those without machines; and those that
+        # had none at the one before either, into which nobody looks: each look is two of few calls.
+        self._pools: set[PoolKey] | None = None
+        self._unused: set[PoolKey] = set()
+        self._quiet: set[PoolKey] = set()
         options: dict[str, Any] = {}
         if endpoint:
             options["credentials"] = AnonymousCredentials()
@@ -84,6 +90,7 @@ class GceFleet:
 
     def grow(self, pool: PoolKey, names: Sequence[str]) -> None:
         for some in _batches(names):
+            self._note_growth(pool)
             with _translated(f"growing {pool.zone}"):
                 self._ensure_group(pool)
                 try:
@@ -107,14 +114,33 @@ class GceFleet:
         )
         with _translated("listing groups"):
             scopes = list(_call(self._groups.aggregated_list, request))
-        found = (
-            pool_of(self._orchestrator, group.description)
-            for _, scope in scopes
-            for group in scope.instance_group_managers
-        )
-        return sorted(pool for pool in found if pool is not None)
+        found: set[PoolKey] = set()
+        unused: set[PoolKey] = set()
+        for scope, listed in scopes:
+            if listed.warning.code == "UNREACHABLE":
+                found |= self._pools_seen(scope)
+            for group in listed.instance_group_managers:
+                pool = pool_of(self._orchestrator, group.description)
+                if pool is not None:
+                    found.add(pool)
+                    if is_unused(group):
+                        unused.add(pool)
+        self._quiet = unused & self._unused
+        self._pools, self._unused = found, unused
+        return sorted(found)
+
+    def _pools_seen(self, scope: str) -> set[PoolKey]:
+        """Return the pools that a zone had which cannot be listed now. Raises: Unreachable when nobody knows."""
+        kind, _, zone = scope.partition("/")
+        if kind != "zones":
+            return set()
+        if self._pools is None and zone.startswith(f"{self._orchestrator.region}-"):
+            raise Unreachable(f"gce: listing groups: the provider cannot reach {zone}")
+        return {pool for pool in self._pools or () if pool.zone == zone}
 
     def instances(self, pool: PoolKey) -> list[FleetInstance]:
+        if pool in self._quiet:
+            return []
         request = compute_v1.ListManagedInstancesInstanceGroupManagersRequest(
             max_results=PAGE_SIZE, **self._where(pool)
         )
@@ -140,6 +166,8 @@ class GceFleet:
                 self._finish(started, pool.zone)
 
     def problems(self, pool: PoolKey, since: datetime) -> list[FleetProblem]:
+        if pool in self._quiet:
+            return []
         request = compute_v1.ListErrorsInstanceGroupManagersRequest(
             max_results=PAGE_SIZE, **self._where(pool)
         )
@@ -155,6 +183,12 @@ class GceFleet:
             for each in listed
         ]
         return sorted((each for each in found if each.at >= since), key=lambda each: each.at)
+
+    def _note_growth(self, pool: PoolKey) -> None:
+        self._unused.discard(pool)
+        self._quiet.discard(pool)
+        if self._pools is not None:
+            self._pools.add(pool)
 
     def _create(self, pool: PoolKey, names: Sequence[str]) -> None:
         """Create instances. Raises: CloudError; google's NotFound and BadRequest."""
@@ -174,28 +208,24 @@ class GceFleet:
     def _finish(self, operation: compute_v1.Operation, zone: str = "") -> None:
         """Wait until an operation of `zone`, or a global one, is done. Raises: CloudError when it failed.
 
-        One that still works after two minutes shows its outcome in the next listing.
+        One that is not waited for any longer goes on: the next listing shows what came of it.
         """
-        project = self._orchestrator.project
         if operation.status != compute_v1.Operation.Status.DONE:
-            if zone:
-                operation = self._zone_operations.wait(
-                    compute_v1.WaitZoneOperationRequest(
-                        project=project, zone=zone, operation=operation.name
-                    ),
-                    retry=None,
-                    timeout=WAIT_TIMEOUT_S,
-                )
-            else:
-                operation = self._global_operations.wait(
-                    compute_v1.WaitGlobalOperationRequest(
-                        project=project, operation=operation.name
-                    ),
-                    retry=None,
-                    timeout=WAIT_TIMEOUT_S,
-                )
+            try:
+                operation = self._waited(operation.name, zone)
+            except requests.Timeout as exc:
+                said = f"{operation.operation_type} still works after {WAIT_TIMEOUT_S:.0f} s"
+                raise CloudError(f"gce: {operation.name}: {said}") from exc
         for error in operation.error.errors:
             raise ERRORS.get(error.code, CloudError)(f"gce: {error.code}: {error.message}")
+
+    def _waited(self, name: str, zone: str) -> compute_v1.Operation:
+        where = {"project": self._orchestrator.project, "operation": name}
+        how: dict[str, Any] = {"retry": None, "timeout": WAIT_TIMEOUT_S}
+        if zone:
+            request = compute_v1.WaitZoneOperationRequest(zone=zone, **where)
+            return self._zone_operations.wait(request, **how)
+        return self._global_operations.wait(compute_v1.WaitGlobalOperationRequest(**where), **how)
 
     def _ensure_group(self, pool: PoolKey) -> None:
         """Create a pool's group, or give it the present template."""

@@ -100,6 +100,12 @@ def group_of(
     )
 
 
+def is_unused(group: compute_v1.InstanceGroupManager) -> bool:
+    """Tell whether a group has no instance, wants none, and has none on its way in or out."""
+    actions = compute_v1.InstanceGroupManagerActionsSummary.to_dict(group.current_actions)
+    return not group.target_size and not any(actions.values())
+
+
 def pool_of(orchestrator: Orchestrator, description: str) -> PoolKey | None:
     """Return the pool that a group says it is; None when it is not this orchestrator's."""
     try:

@@ -87,7 +87,7 @@ class Breaker:
 class Strike:
     """A machine that failed, noticed `at` that time: too few of them yet to open the pool's breaker.
 
-    Shapes: `cause` is a ProblemCode.
+    Shapes: `cause` is a ProblemCode; `size` is how many machines that had joined the pool had then.
     """
 
     pool: PoolKey
@@ -95,6 +95,7 @@ class Strike:
     instance: str
     created_at: datetime
     at: datetime
+    size: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +112,7 @@ class Orchestrator:
     grow whatever its breaker says, False lets it not grow at all. `breakers` and `strikes` are what was learnt.
     `idle_s` and `max_grow_per_tick` are what the simulator found best: a machine kept for work that may come is paid
     for, one that is missing is booted within a minute; caps on growth only delay what waits (docs/simulator.md).
+    `own_provider` says whose machines it has where scheduler and fleet do not tell; empty where they do.
     """
 
     orchestrator_id: str
@@ -133,6 +135,7 @@ class Orchestrator:
     tick_s: int = 60
     price_percents: Mapping[str, int] = field(default_factory=dict)
     operating_system: str = "linux"
+    own_provider: str = ""
     is_region_enabled: bool = True
     pool_switches: Mapping[str, bool] = field(default_factory=dict)
     breakers: tuple[Breaker, ...] = ()
@@ -147,6 +150,8 @@ class Orchestrator:
     @property
     def provider(self) -> Provider:
         """Whose machines it has."""
+        if self.own_provider:
+            return Provider(self.own_provider)
         is_aws = self.fleet == "ec2" or (self.is_managed and self.scheduler == "batch")
         return Provider.AWS if is_aws else Provider.GCP
 
@@ -201,9 +206,9 @@ class Instance:
     """One machine; its name is never used again.
 
     Shapes: `idle_since` is set while nothing runs on it, draining or not; `is_unused`: it has been idle for so long
-    beside attempts of its shape that they cannot run on it; `free_in_s` is when its attempt is expected to end, None
-    when nobody knows; `problem` is why the provider could not start it yet, or that it stopped it; the scheduler has
-    seen one that `has_joined`.
+    beside attempts of its shape that they cannot run on it, or it `is_blocked` for all of them; `free_in_s` is when its
+    attempt is expected to end, None when nobody knows; `problem` is why the provider could not start it yet, or that it
+    stopped it; the scheduler has seen one that `has_joined`.
     """
 
     name: str
@@ -212,6 +217,7 @@ class Instance:
     created_at: datetime
     idle_since: datetime | None = None
     is_unused: bool = False
+    is_blocked: bool = False
     free_in_s: float | None = None
     problem: ProblemCode | None = None
     has_joined: bool = False

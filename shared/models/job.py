@@ -169,10 +169,13 @@ class Job:
     """One submission's header, status and sums.
 
     `command_seq` counts the commands on the whole job; a page has carried them out when its own `command_seq` is equal.
-    `command` came with number `ordered_seq`, the last edit with `edited_seq`. What the recovery ladder needs is copied
-    at submission: a task goes to standard machines, at `standard_micros_per_minute`, after `standard_after` preemptible
-    attempts were lost (0: never), and to the next of the `larger` instance types, smallest first, when it runs out of
-    memory. No attempt starts on the `blocked_instances` any more: its frames fail there and succeed elsewhere.
+    `command` came with number `ordered_seq`, the last edit with `edited_seq`, the last of the ladder's policy alone,
+    which reaches only tasks that lost a machine or ran out of memory, with `ladder_seq`. What the recovery ladder needs
+    is copied at submission: a task goes to standard machines, at `standard_micros_per_minute`, after `standard_after`
+    preemptible attempts were lost (0: never), and to the next of the `larger` instance types, smallest first, when it
+    runs out of memory. No attempt starts on the `blocked_instances` any more: its frames fail there and succeed
+    elsewhere.
+    `waiting_for` is why most of it waits, `waiting_shapes` why what is at the scheduler does, by the shape's name.
     `input_bytes` are those of its distinct files; `placement` says why it runs where it does: by which `weights`, and
     each orchestrator's `scores`.
     """
@@ -212,6 +215,7 @@ class Job:
     command_seq: int = 0
     ordered_seq: int = 0
     edited_seq: int = 0
+    ladder_seq: int = 0
     reviewed_at: datetime | None = None
     reviewed_by: str = ""
     orchestrator_id: str = ""
@@ -220,6 +224,7 @@ class Job:
     sync: Sync = field(default_factory=lambda: Sync(state=SyncState.DONE))
     waiting_for: WaitingFor | None = None
     waiting_note: str = ""
+    waiting_shapes: Mapping[str, WaitingFor] = field(default_factory=dict)
     blocked_instances: tuple[str, ...] = ()
     counts: Mapping[TaskStatus, int] = field(default_factory=dict)
     cost_micros: int = 0

@@ -97,7 +97,8 @@ class Task:
     """One command for one chunk of frames.
 
     `attempt` is the number of the live attempt, or of the next one while none is live; `attempts` holds all that were
-    claimed, oldest first, the live one last.
+    claimed, oldest first, the live one last. `unclaimed` counts those since that came to nothing before any claim; what
+    people take back is none of them.
     """
 
     task_id: str
@@ -108,6 +109,7 @@ class Task:
     status: TaskStatus = TaskStatus.PENDING
     attempt: int = 1
     attempts: tuple[Attempt, ...] = ()
+    unclaimed: int = 0
     watched_until: datetime | None = None
 
     @property

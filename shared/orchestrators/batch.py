@@ -4,27 +4,37 @@ Batch starts and ends machines by itself, in whichever zone it finds them, so it
 beside it is `managed`. Queues are found by their tags (`baton-orchestrator`, `baton-instance-type`,
 `baton-preemptible`); the job definition of a queue has the queue's name. Batch knows no token that makes a submission
 unique: we look for the name first. Two that look at the same moment make two jobs, of which only one agent gets the
-attempt. Batch removes no job: one that is forgotten carries a tag. It can be told of no zone and no machine that an
-attempt avoids; who starts on such a machine is refused when it claims its attempt.
+attempt, and so do calls that are repeated after an answer got lost. Batch removes no job: one that is forgotten carries
+a tag. It can be told of no zone and no machine that an attempt avoids; who starts on such a machine is refused when it
+claims its attempt.
 Source: https://docs.aws.amazon.com/batch/latest/APIReference/, read 2026-11.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import repeat
 from typing import Any
 
 import boto3
 from botocore.config import Config
 
 from shared import aws
-from shared.errors import CloudError, RateLimited, Unreachable
+from shared.errors import CloudError, RateLimited, Unplaceable, Unreachable
 from shared.models.account import Gpus
 from shared.models.farm import Node, Placement, Shape, Stage
-from shared.models.task import Outcome
+from shared.orchestrators.batch_jobs import (
+    LIVE,
+    STAGES,
+    Wire,
+    job_of,
+    placement_of,
+    priority_of,
+    rank,
+)
 from shared.ports import SubmittedAttempt
 
 ERRORS: Mapping[str | int, type[CloudError]] = {
@@ -36,40 +46,21 @@ ERRORS: Mapping[str | int, type[CloudError]] = {
     504: Unreachable,
 }
 
-STAGES: Mapping[str, Stage] = {
-    "SUBMITTED": Stage.WAITING,
-    "PENDING": Stage.WAITING,
-    "RUNNABLE": Stage.WAITING,
-    "STARTING": Stage.STARTED,
-    "RUNNING": Stage.STARTED,
-    "SUCCEEDED": Stage.ENDED,
-    "FAILED": Stage.ENDED,
-}
-# In the order in which a job passes through: whoever reads them so misses none.
-LIVE = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
-# Why a job failed whose machine went; whether it was taken back or broke, it does not say.
-# Source: https://docs.aws.amazon.com/batch/latest/userguide/bestpractice6.html, read 2026-11.
-MACHINE_GONE = "Host EC2"
-# How a container's own reason begins that had more memory than it may.
-# Source: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/stopped-task-error-codes.html, read 2026-11.
-OUT_OF_MEMORY = "OutOfMemoryError"
-
 CONNECT_S, READ_S = 5, 60
 PER_PAGE = 100
 AT_ONCE = 8
 
-# Of jobs that ended, those submitted since are shown; Batch itself keeps them for a week.
+# A submission is two calls, and Amazon allows some fifty a second in all, whoever makes them. Those of a burst that it
+# refuses are made again, waiting longer each time. It is the calls that are repeated; a job is tried once.
+SUBMIT_TRIES = 6
+
+# At its first look a process is shown the jobs that ended and were submitted since then; Batch keeps them for a week.
+# At a later look it asks again for each that it saw at the one before, until it is forgotten, so that of the others
+# only those are of interest that were submitted after it: by whichever process, and each process has looks of its
+# own. Clocks differ, and the list is a little late.
 SHOWN = timedelta(hours=6)
+LIST_DELAY = timedelta(minutes=5)
 FORGOTTEN_TAG = "baton-forgotten"
-
-# An attempt gets a machine of its own by asking for all cores. Of the memory it asks for less than there is, because
-# the system and the container agent take some; the agent limits the renderer by itself.
-MEMORY_SHARE = 0.8
-# Who shares a queue with a scheduling policy: all of ours are one, so that only priority and age count.
-SHARE = "baton"
-MAX_PRIORITY = 9999
-
-Wire = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -79,6 +70,14 @@ class _Queue:
     name: str
     shape: Shape
     has_priorities: bool
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What a look found: when it began, and the queues of all jobs that it told of, by job id."""
+
+    begun_at: datetime
+    queues: Mapping[str, _Queue]
 
 
 class BatchScheduler:
@@ -101,27 +100,32 @@ class BatchScheduler:
         self._now = now
         self._known: dict[Shape, _Queue] = {}
         self._seen: Mapping[str, Sequence[Wire]] = {}
-        self._client = boto3.session.Session().client(
-            "batch",
-            region_name=region,
-            endpoint_url=endpoint or None,
-            config=Config(
+        self._last: _Look | None = None
+        self._forgotten: set[str] = set()  # job ids, no more than the next look may list
+        session = boto3.session.Session()
+
+        def client(tries: int) -> Any:
+            config = Config(
                 connect_timeout=CONNECT_S,
                 read_timeout=READ_S,
-                retries={"mode": "standard", "total_max_attempts": 1},
+                retries={"mode": "standard", "total_max_attempts": tries},
                 max_pool_connections=AT_ONCE,
-            ),
-        )
+            )
+            return session.client(
+                "batch", region_name=region, endpoint_url=endpoint or None, config=config
+            )
+
+        self._client, self._submitting = client(1), client(SUBMIT_TRIES)
 
     def submit(self, attempt: SubmittedAttempt) -> None:
         with _translated(f"submitting {attempt.ref.attempt_id}"):
             queue = self._queue(attempt.shape)
-            if not self._named(queue, attempt.ref.attempt_id):
+            if not self._named(self._submitting, queue, attempt.ref.attempt_id):
                 gpus = self._gpus.get(attempt.shape.instance_type)
                 asked = job_of(attempt, queue.name, self._orchestrator_id, gpus=gpus)
                 if queue.has_priorities:
                     asked |= priority_of(attempt)
-                self._client.submit_job(**asked)
+                self._submitting.submit_job(**asked)
 
     def cancel(self, attempt_id: str) -> None:
         with _translated(f"cancelling {attempt_id}"):
@@ -130,28 +134,32 @@ class BatchScheduler:
                     self._client.terminate_job(jobId=job["jobId"], reason="cancelled by Baton")
 
     def placements(self) -> list[Placement]:
+        begun_at, last = self._now(), self._last
+        where = dict(last.queues) if last else {}
+        since = last.begun_at - LIST_DELAY if last else begun_at - SHOWN
+        jobs: dict[str, Wire] = {}
         with _translated("listing jobs"), ThreadPoolExecutor(AT_ONCE) as threads:
             queues = list(self._queues().values())
-            listed = dict(zip(queues, threads.map(self._list, queues), strict=True))
-            placed = [
-                job["jobId"]
-                for jobs in listed.values()
-                for job in jobs
-                if STAGES[job["status"]] is not Stage.WAITING
+            listed = threads.map(self._list, queues, repeat(since))
+            for queue, some in zip(queues, listed, strict=True):
+                jobs |= some
+                where |= dict.fromkeys(some, queue)
+            unclear = [
+                job_id
+                for job_id in where.keys() - self._forgotten
+                if job_id not in jobs or STAGES[jobs[job_id]["status"]] is not Stage.WAITING
             ]
-            details = {
-                job["jobId"]: job
-                for some in threads.map(self._describe, _batches(placed))
-                for job in some
-            }
+            for details in threads.map(self._describe, _batches(unclear)):
+                jobs |= {job["jobId"]: job for job in details}
+        forgotten = {job_id for job_id, job in jobs.items() if self._is_forgotten(job)}
+        self._forgotten = forgotten
+        self._last = _Look(begun_at, {each: where[each] for each in jobs.keys() - forgotten})
         found: dict[str, list[tuple[Placement, Wire]]] = defaultdict(list)
-        for queue, jobs in listed.items():
-            for each in jobs:
-                job = details.get(each["jobId"], each)
-                if FORGOTTEN_TAG not in job.get("tags", {}) or job["status"] in LIVE:
-                    found[job["jobName"]].append((_placement(job, queue.shape), job))
+        for job_id, queue in self._last.queues.items():
+            job = jobs[job_id]
+            found[job["jobName"]].append((placement_of(job, queue.shape), job))
         self._seen = {name: [job for _, job in same] for name, same in found.items()}
-        return [min((each for each, _ in same), key=_rank) for same in found.values()]
+        return [min((each for each, _ in same), key=rank) for same in found.values()]
 
     def nodes(self) -> list[Node]:
         return []
@@ -166,12 +174,19 @@ class BatchScheduler:
     def _forget(self, attempt_id: str) -> None:
         for job in self._seen.get(attempt_id) or self._find(attempt_id):
             self._client.tag_resource(resourceArn=job["jobArn"], tags={FORGOTTEN_TAG: "true"})
+            if job["status"] not in LIVE:
+                self._forgotten.add(job["jobId"])
+
+    def _is_forgotten(self, job: Wire) -> bool:
+        """Tell whether a job is over and struck off; the list has no tags, so we remember which were."""
+        is_struck = FORGOTTEN_TAG in job.get("tags", {}) or job["jobId"] in self._forgotten
+        return is_struck and job["status"] not in LIVE
 
     def _queue(self, shape: Shape) -> _Queue:
-        """Return the queue for a shape. Raises: CloudError when there is none yet."""
+        """Return the queue for a shape. Raises: Unplaceable when there is none yet."""
         queue = self._known.get(shape) or self._queues().get(shape)
         if queue is None:
-            raise CloudError(f"batch: {self._orchestrator_id} has no queue for {shape.name}")
+            raise Unplaceable(f"batch: {self._orchestrator_id} has no queue for {shape.name}")
         return queue
 
     def _queues(self) -> Mapping[Shape, _Queue]:
@@ -189,100 +204,38 @@ class BatchScheduler:
         self._known = found
         return found
 
-    def _list(self, queue: _Queue) -> Iterable[Wire]:
-        """Return all live jobs of a queue, and those that ended lately; what was read last counts."""
-        since = int((self._now() - SHOWN).timestamp() * 1000)
+    def _list(self, queue: _Queue, since: datetime) -> Mapping[str, Wire]:
+        """Return all live jobs of a queue by id, and all submitted since then; what was read last counts."""
+        value = str(int(since.timestamp() * 1000))
         asked: list[Wire] = [{"jobStatus": status} for status in LIVE]
-        asked.append({"filters": [{"name": "AFTER_CREATED_AT", "values": [str(since)]}]})
+        asked.append({"filters": [{"name": "AFTER_CREATED_AT", "values": [value]}]})
         found: dict[str, Wire] = {}
         for each in asked:
-            found |= {job["jobId"]: job for job in self._pages(queue, each)}
-        return found.values()
+            found |= {job["jobId"]: job for job in _pages(self._client, queue, each)}
+        return found
 
     def _find(self, attempt_id: str) -> list[Wire]:
         """Return the jobs of an attempt, on whichever queue."""
-        return [job for queue in self._queues().values() for job in self._named(queue, attempt_id)]
+        queues = self._queues().values()
+        return [job for queue in queues for job in self._named(self._client, queue, attempt_id)]
 
-    def _named(self, queue: _Queue, attempt_id: str) -> list[Wire]:
+    def _named(self, client: Any, queue: _Queue, attempt_id: str) -> list[Wire]:
         wanted = {"filters": [{"name": "JOB_NAME", "values": [attempt_id]}]}
         # The filter takes capital letters for small ones.
-        return [job for job in self._pages(queue, wanted) if job["jobName"] == attempt_id]
-
-    def _pages(self, queue: _Queue, asked: Wire) -> Iterator[Wire]:
-        pages = self._client.get_paginator("list_jobs").paginate(
-            jobQueue=queue.name, PaginationConfig={"PageSize": PER_PAGE}, **asked
-        )
-        for page in pages:
-            yield from page["jobSummaryList"]
+        return [job for job in _pages(client, queue, wanted) if job["jobName"] == attempt_id]
 
     def _describe(self, job_ids: Sequence[str]) -> Sequence[Wire]:
         found: Sequence[Wire] = self._client.describe_jobs(jobs=list(job_ids))["jobs"]
         return found
 
 
-def job_of(
-    attempt: SubmittedAttempt, queue: str, orchestrator_id: str, *, gpus: Gpus | None = None
-) -> dict[str, Any]:
-    """Return the request that has Batch run an attempt once and never again by itself."""
-    memory_mib = max(int(attempt.memory_mib * MEMORY_SHARE), 4)
-    needs = {"VCPU": attempt.cores, "MEMORY": memory_mib}
-    needs |= {"GPU": gpus.count} if gpus else {}
-    return {
-        "jobName": attempt.ref.attempt_id,
-        "jobQueue": queue,
-        "jobDefinition": queue,
-        "containerOverrides": {
-            "environment": [
-                {"name": name, "value": value} for name, value in attempt.environment.items()
-            ],
-            "resourceRequirements": [
-                {"type": name, "value": str(amount)} for name, amount in needs.items()
-            ],
-        },
-        "retryStrategy": {"attempts": 1},
-        "propagateTags": True,
-        "tags": {
-            "baton-attempt": attempt.ref.attempt_id,
-            "baton-orchestrator": orchestrator_id,
-        },
-    }
-
-
-def priority_of(attempt: SubmittedAttempt) -> dict[str, Any]:
-    """Return what a job on a queue with a scheduling policy must say, and on another must not."""
-    priority = min(max(attempt.priority, 0), MAX_PRIORITY)
-    return {"shareIdentifier": SHARE, "schedulingPriorityOverride": priority}
-
-
-def _placement(job: Wire, shape: Shape) -> Placement:
-    stage = STAGES[job["status"]]
-    if job["status"] == "FAILED" and job.get("statusReason", "").startswith(MACHINE_GONE):
-        stage = Stage.LOST
-    container = job.get("container", {})
-    host = container.get("containerInstanceArn", "")
-    is_oom = job["status"] == "FAILED" and container.get("reason", "").startswith(OUT_OF_MEMORY)
-    return Placement(
-        attempt_id=job["jobName"],
-        shape=shape,
-        stage=stage,
-        instance=host.rpartition("/")[2],
-        submitted_at=_at(job["createdAt"]),
-        started_at=_at(job.get("startedAt")),
-        ended_at=_at(job.get("stoppedAt")),
-        cause=Outcome.OUT_OF_MEMORY if is_oom else None,
+def _pages(client: Any, queue: _Queue, asked: Wire) -> Iterator[Wire]:
+    """Yield the jobs of a queue that are asked for."""
+    pages = client.get_paginator("list_jobs").paginate(
+        jobQueue=queue.name, PaginationConfig={"PageSize": PER_PAGE}, **asked
     )
-
-
-def _rank(placement: Placement) -> tuple[int, datetime]:
-    """Order the jobs of one attempt: what runs before what may yet run before what is over, the first one first."""
-    order = (Stage.STARTED, Stage.WAITING)
-    place = order.index(placement.stage) if placement.stage in order else len(order)
-    assert placement.submitted_at is not None, "every job was submitted at some time"
-    return place, placement.submitted_at
-
-
-def _at(milliseconds: int | None) -> datetime | None:
-    return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC)
+    for page in pages:
+        yield from page["jobSummaryList"]
 
 
 def _batches(job_ids: Sequence[str]) -> Iterator[Sequence[str]]:

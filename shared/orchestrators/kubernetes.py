@@ -43,6 +43,13 @@ AT_ONCE = 8
 
 JOB_NAME = "batch.kubernetes.io/job-name"  # the label by which the Job controller marks its pods
 
+# What is read of Jobs and pods.
+ANNOTATIONS = (ATTEMPT, INSTANCE_TYPE, PREEMPTIBLE)
+SPEC = ("nodeName", "suspend")
+STATUS = ("phase", "reason")
+CONDITIONS = frozenset({"Complete", "Failed", "DisruptionTarget"})
+CONDITION = ("type", "status", "reason", "lastTransitionTime")
+
 Wire = Mapping[str, Any]
 
 
@@ -131,8 +138,9 @@ class KubernetesScheduler:
         )  # fmt: skip
 
     def _ours(self, call: Callable[..., Any]) -> Iterator[Wire]:
-        """Yield what of a kind belongs to this orchestrator."""
-        return self._list(call, self._site.namespace, label_selector=self._selector)
+        """Yield what of a kind belongs to this orchestrator, each cut down to what counts here."""
+        for found in self._list(call, self._site.namespace, label_selector=self._selector):
+            yield _cut(found)
 
     def _list(self, call: Callable[..., Any], *arguments: str, **options: Any) -> Iterator[Wire]:
         """Yield what a paged list holds."""
@@ -164,6 +172,34 @@ class KubernetesScheduler:
             raise Unreachable(f"{what}: {exc}") from exc
         except json.JSONDecodeError as exc:
             raise CloudError(f"{what}: an answer is not JSON: {exc}") from exc
+
+
+def _cut(found: Wire) -> Wire:
+    """Return a Job or a pod without what nobody reads: whole ones of a large farm would fill a function's memory."""
+    status: Wire = found.get("status") or {}
+    conditions = [
+        {name: each[name] for name in CONDITION if name in each}
+        for each in status.get("conditions") or ()
+        if each["type"] in CONDITIONS
+    ]
+    containers = [
+        {"state": each.get("state")} for each in (status.get("containerStatuses") or ())[:1]
+    ]
+    labels, annotations = found["metadata"].get("labels") or {}, found["metadata"]["annotations"]
+    return {
+        "metadata": {
+            "name": found["metadata"]["name"],
+            "creationTimestamp": found["metadata"]["creationTimestamp"],
+            "labels": {name: labels[name] for name in (JOB_NAME,) if name in labels},
+            "annotations": {name: annotations[name] for name in ANNOTATIONS},
+        },
+        "spec": {name: found["spec"][name] for name in SPEC if name in found["spec"]},
+        "status": {
+            **{name: status[name] for name in STATUS if name in status},
+            "conditions": conditions,
+            "containerStatuses": containers,
+        },
+    }
 
 
 def _placement(job: Wire | None, pod: Wire | None, up: set[str]) -> Placement:

@@ -11,6 +11,8 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
+from math import ceil
 from typing import Any
 
 from shared.models.account import Gpus
@@ -54,6 +56,9 @@ TTL_S = 24 * 3600
 # all of them: the machine is the attempt's alone.
 CPU_SHARE = 0.6
 
+# Elsewhere an attempt is given this share of its machine's memory to use (shared/core/recovery.py).
+USUAL_SHARE = Fraction(15, 16)
+
 # What GKE, which keeps most for itself, leaves out of a machine's memory: layer by layer, and of what is beyond them;
 # what its kernel, its threshold of eviction and its own pods take besides.
 # Source: https://cloud.google.com/kubernetes-engine/docs/concepts/plan-node-sizes, read 2026-11.
@@ -89,14 +94,15 @@ def name_of(attempt_id: str) -> str:
     return f"attempt-{hashlib.sha256(attempt_id.encode()).hexdigest()[:40]}"
 
 
-def memory_of(machine_mib: int) -> int:
-    """Return how much of a machine's memory an attempt can have, in MiB."""
+def memory_of(memory_mib: int) -> int:
+    """Return how much of the memory that an attempt would have elsewhere it can have on Kubernetes, in MiB."""
+    machine_mib = ceil(memory_mib / USUAL_SHARE)
     left, kept = float(machine_mib), SYSTEM_MIB + machine_mib * KERNEL_SHARE
     for size, share in RESERVED:
         layer = min(left, size)
         left -= layer
         kept += layer * share
-    return max(int(machine_mib - kept - left * RESERVED_BEYOND), 1)
+    return max(min(int(machine_mib - kept - left * RESERVED_BEYOND), memory_mib), 1)
 
 
 def job_of(attempt: SubmittedAttempt, site: Site) -> dict[str, Any]:

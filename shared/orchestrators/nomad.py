@@ -6,6 +6,7 @@ Source: https://developer.hashicorp.com/nomad/api-docs, read 2026-11.
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -33,9 +34,10 @@ AT_ONCE = 8
 # How long an agent may take to end after SIGTERM, before it is killed.
 KILL_TIMEOUT_NS = 15 * 1_000_000_000
 
-# An attempt gets a machine of its own by asking for all cores. Of the memory it asks for less than there is, because a
-# machine's own system takes some; the agent limits the renderer by itself.
-MEMORY_SHARE = 0.8
+# An attempt gets a machine of its own by asking for all cores. It reserves a little less memory than it may use: a
+# machine registers what its kernel leaves, on small ones of Amazon's 91 percent of what its type says, and more than it
+# registered is never placed there. What is reserved is also the limit, unless the cluster lets tasks have more.
+MEMORY_SHARE = 0.95
 
 # Go's zero time, as JSON shows a moment that has not come yet.
 NEVER = "0001-01-01T00:00:00Z"
@@ -87,21 +89,29 @@ class NomadScheduler:
 
     def placements(self) -> list[Placement]:
         # Jobs first: one that is placed between the two calls then shows its allocation.
-        jobs = {
-            job["ID"]: job
-            for job in self._list("/v1/jobs", meta="true")
-            if (job.get("Meta") or {}).get("orchestrator") == self._orchestrator_id
-        }
-        latest: dict[str, Wire] = {}
+        jobs: dict[str, Placement] = {}
+        others: set[str] = set()
+        for job in self._list("/v1/jobs", meta="true"):
+            if (job.get("Meta") or {}).get("orchestrator") == self._orchestrator_id:
+                jobs[job["ID"]] = _of_job(job)
+            else:
+                others.add(job["ID"])
+        # Of each only what counts is kept: Nomad lists many that ended long ago, and with all that happened to them.
+        latest: dict[str, tuple[int, Placement]] = {}
         for alloc in self._list("/v1/allocations", task_states="true"):
             known = latest.get(alloc["JobID"])
-            if known is None or known["CreateIndex"] < alloc["CreateIndex"]:
-                latest[alloc["JobID"]] = alloc
-        found = [_placement(job, latest.get(job_id)) for job_id, job in jobs.items()]
+            if known is not None and known[0] >= alloc["CreateIndex"]:
+                continue
+            if (shape := _shape_of_group(alloc["TaskGroup"])) is not None:
+                latest[alloc["JobID"]] = alloc["CreateIndex"], _of_alloc(alloc, shape)
+        found = [
+            _placed(job, latest[job_id][1]) if job_id in latest else job
+            for job_id, job in jobs.items()
+        ]
         return found + [
-            _leftover(alloc, shape)
-            for job_id, alloc in latest.items()
-            if job_id not in jobs and (shape := _shape_of_group(alloc["TaskGroup"])) is not None
+            _leftover(placement)
+            for job_id, (_, placement) in latest.items()
+            if job_id not in jobs and job_id not in others
         ]
 
     def nodes(self) -> list[Node]:
@@ -192,6 +202,7 @@ def job_of(attempt: SubmittedAttempt, orchestrator_id: str) -> dict[str, Any]:
         "Resources": {
             "Cores": attempt.cores,
             "MemoryMB": max(int(attempt.memory_mib * MEMORY_SHARE), 1),
+            "MemoryMaxMB": max(attempt.memory_mib, 1),
         },
     }
     group = {
@@ -231,35 +242,38 @@ def _affinities(avoided_zones: Sequence[str]) -> list[dict[str, Any]]:
     return [avoided]
 
 
-def _placement(job: Wire, alloc: Wire | None) -> Placement:
+def _of_job(job: Wire) -> Placement:
+    """Return an attempt by its job alone."""
     meta = job["Meta"]
-    started_at, ended_at = _times(alloc) if alloc else (None, None)
-    unplaced = Stage.ENDED if job["Status"] == "dead" else Stage.WAITING
     return Placement(
         attempt_id=job["ID"],
         shape=Shape(meta["instance_type"], meta["preemptible"] == "true"),
-        stage=STAGES[alloc["ClientStatus"]] if alloc else unplaced,
-        instance=alloc["NodeName"] if alloc else "",
+        stage=Stage.ENDED if job["Status"] == "dead" else Stage.WAITING,
         submitted_at=_at(job["SubmitTime"]),
-        started_at=started_at,
-        ended_at=ended_at,
-        cause=_cause(alloc) if alloc else None,
     )
 
 
-def _leftover(alloc: Wire, shape: Shape) -> Placement:
-    """Return what is left of an attempt whose job is gone: its allocation, until Nomad collects its garbage."""
-    stage = STAGES[alloc["ClientStatus"]]
+def _of_alloc(alloc: Wire, shape: Shape) -> Placement:
+    """Return an attempt by its allocation alone."""
     started_at, ended_at = _times(alloc)
     return Placement(
         attempt_id=alloc["JobID"],
         shape=shape,
-        stage=Stage.STARTED if stage is Stage.STARTED else Stage.FORGOTTEN,
+        stage=STAGES[alloc["ClientStatus"]],
         instance=alloc["NodeName"],
         started_at=started_at,
         ended_at=ended_at,
         cause=_cause(alloc),
     )
+
+
+def _placed(job: Placement, alloc: Placement) -> Placement:
+    return replace(alloc, shape=job.shape, submitted_at=job.submitted_at)
+
+
+def _leftover(alloc: Placement) -> Placement:
+    """Return what is left of an attempt whose job is gone: its allocation, until Nomad collects its garbage."""
+    return alloc if alloc.stage is Stage.STARTED else replace(alloc, stage=Stage.FORGOTTEN)
 
 
 def _cause(alloc: Wire) -> Outcome | None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, post_load, validate
+from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
 
 from shared.models.account import InstanceType, Package, Provider, Variable
 from shared.models.farm import Orchestrator, PoolKey
@@ -10,6 +10,7 @@ from shared.models.farm import Orchestrator, PoolKey
 _WORD = validate.Regexp(r"[^\s/]{1,100}\Z", error="Must be one word.")
 _VERSION = validate.Regexp(r"[^\s/]{0,40}\Z", error="Must not contain spaces.")
 _POSITIVE = validate.Range(1)
+_URL = validate.URL(require_tld=False, schemes={"http", "https"})
 # Where both systems are offered, clients choose one at random.
 _LINUX = validate.OneOf(["linux"], error="Must be linux, in lower-case letters.")
 
@@ -108,7 +109,7 @@ class OrchestratorSchema(Schema):
         required=True, validate=validate.Regexp(r"[a-z][a-z0-9-]{0,39}\Z")
     )
     scheduler = fields.String(required=True, validate=_WORD)
-    scheduler_address = fields.Url(required=True, require_tld=False, schemes={"http", "https"})
+    scheduler_address = fields.String(required=True)
     fleet = fields.String(required=True, validate=_WORD)
     project = fields.String(required=True, validate=_WORD)
     region = fields.String(required=True, validate=_WORD)
@@ -138,8 +139,23 @@ class OrchestratorSchema(Schema):
         values=fields.Integer(strict=True, validate=validate.Range(1, 10_000)),
     )
     operating_system = fields.String(validate=_LINUX)
+    own_provider = fields.String(
+        data_key="provider",
+        validate=validate.OneOf(["", *Provider], error="Must be gcp or aws, or empty."),
+    )
     spare_percent = fields.Integer(strict=True, validate=validate.Range(0, 100))
     tick_s = fields.Integer(strict=True, validate=_POSITIVE)
+
+    @validates_schema(skip_on_field_errors=False)
+    def check_address(self, said: dict[str, Any], **_: Any) -> None:
+        """Refuse what is no URL. Only AWS Batch may have none: it is Amazon's own."""
+        address = said.get("scheduler_address")
+        if address is None or (address == "" and said.get("scheduler") == "batch"):
+            return
+        try:
+            _URL(address)
+        except ValidationError as error:
+            raise ValidationError(error.messages, "scheduler_address") from error
 
     @post_load
     def make(self, said: dict[str, Any], **_: Any) -> Orchestrator:

@@ -4,6 +4,7 @@ from typing import Any
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate, validates_schema
 
+from shared.core.lifecycle import LOST_RETRIES, most_losses
 from shared.models.job import OUT_OF_MEMORY_RETRIES
 
 MAX_RETRIES = 1000
@@ -29,8 +30,9 @@ class PreemptedPolicy(Schema):
     @validates_schema
     def check_reached(self, said: dict[str, Any], **_: Any) -> None:
         """Refuse a number of losses after which no attempt is left."""
-        if said["standard_after"] > said["max_retries"]:
-            raise ValidationError("Must be at most max_retries.", "standard_after")
+        if said["standard_after"] > most_losses(said["max_retries"]):
+            reason = f"Must be at most {LOST_RETRIES} more than max_retries."
+            raise ValidationError(reason, "standard_after")
 
 
 class OutOfMemoryPolicy(Schema):

@@ -95,7 +95,7 @@ def claim_attempt(
 
     def decide(task: Task, job: Job) -> TaskChange | None:
         nonlocal is_blocked
-        step = next_step(job, task.attempts)
+        step = next_step(job, task.attempts, zone)
         is_next = task.live is None and task.attempt == ref.number
         if is_next and shape not in ("", step.shape.name):
             raise AttemptWithdrawn(f"the job asks for {step.shape.name} now, not for {shape}")
@@ -132,7 +132,7 @@ def claim_attempt(
         "frames": task.frames,
         "output_path": node_path(job.output_path),
         "spec_url": _spec_url(job, ports),
-        "memory_mib": held.memory_mib,
+        "memory_mib": held.memory_mib or job.memory_mib,
         "heartbeat_s": HEARTBEAT_S,
     }
 

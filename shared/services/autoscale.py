@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from shared.core import census
 from shared.core.blocking import Awaited, split_by_use
@@ -31,6 +31,8 @@ from shared.services.observe import Observation, for_each, log_failure, observe
 # A round follows at once when somebody asked meanwhile, or when a zone was found out of stock and the next one may have
 # some. More rounds go into the next request, so that none goes on for ever.
 MOST_ROUNDS = 2
+# No round starts later than this: the tick's lease, and the function, end after two minutes.
+LATEST_ROUND = timedelta(seconds=60)
 
 PROBLEMS: Mapping[type[CloudError], ProblemCode] = {
     OutOfCapacity: ProblemCode.STOCK_OUT,
@@ -92,7 +94,8 @@ def tick(
     round, `ask_again` when another tick is wanted once this one is over: what it took out of use goes at the next look.
     `pending` returns what each job waits for.
     """
-    held = orchestrators.begin_tick(orchestrator_id, clock())
+    begun = clock()
+    held = orchestrators.begin_tick(orchestrator_id, begun)
     if held is None:
         return None
     is_over = False
@@ -105,7 +108,9 @@ def tick(
             follow_up(report)
             wants_more = report.has_stock_out
             has_drained |= report.has_drained
-            if left and not wants_more and orchestrators.finish_tick(held, clock()):
+            if not left or clock() - begun > LATEST_ROUND:
+                break
+            if not wants_more and orchestrators.finish_tick(held, clock()):
                 is_over = True
                 break
     finally:
@@ -156,10 +161,10 @@ def _round(
         backlog=tuple(backlog),
         instances=tuple(instances),
         unlisted_count=seen.unlisted_count,
+        unlisted_pools=tuple(sorted(seen.failed)),
     )
     planned = _planned(inputs, new_token)
-    decisions = [each for each in planned.decisions if each.pool not in seen.failed]
-    outcomes = _act(decisions, seen.nodes, scheduler, fleet)
+    outcomes = _act(planned.decisions, seen.nodes, scheduler, fleet)
     problems = [problem for each in outcomes if (problem := each.problem(now)) is not None]
     orchestrator = _remember(orchestrator, problems, instances, orchestrators, now)
     _record(orchestrator_id, outcomes)
@@ -174,16 +179,19 @@ def _round(
         counted,
         now,
         Took(plan_ms=planned.plan_ms, tick_s=round(time.perf_counter() - begun, 3)),
-        why_pools_wait(orchestrator, reasons, counted, now),
+        why_pools_wait(orchestrator, reasons, seen.pools, now, unlisted=seen.failed),
     )
     return TickReport(
         orchestrator_id=orchestrator_id,
         observation=seen,
         planned=planned,
-        decisions=decisions,
+        decisions=planned.decisions,
         reasons=reasons,
         errors=[*seen.failed.values(), *(str(each.error) for each in outcomes if each.error)],
-        has_stock_out=bool(problems),
+        # Where an operator overrules the breaker, the next round would ask for the same again.
+        has_stock_out=any(
+            not orchestrator.pool_switches.get(each.pool.pool_id, False) for each in problems
+        ),
         has_drained=any(each.drain for each in done),
     )
 
@@ -209,12 +217,30 @@ def _remember(
     orchestrators: OrchestratorStore,
     now: datetime,
 ) -> Orchestrator:
-    """Note which pools to leave alone, and which work again; returns the orchestrator as it is then."""
-    after = learnt(orchestrator, problems, instances, now)
+    """Note which pools to leave alone, and which work again; returns the orchestrator as it is then.
+
+    What cannot be noted is logged: the tick goes on with what it has learnt itself.
+    """
+    before = orchestrator
+
+    def learn(known: Orchestrator) -> Orchestrator:
+        nonlocal before
+        before = known  # another tick may have learnt something since ours began
+        return learnt(known, problems, instances, now)
+
+    after = learn(orchestrator)
     if after == orchestrator:
         return orchestrator
-    orchestrators.save_learnt(after)
-    for each in set(after.breakers) - set(orchestrator.breakers):
+    try:
+        after = orchestrators.change_orchestrator(orchestrator.orchestrator_id, learn)
+    except Exception as error:  # noqa: BLE001  the farm scales on whatever cannot be remembered
+        log(
+            "ERROR",
+            "breakers not remembered",
+            orchestrator_id=orchestrator.orchestrator_id,
+            reason=str(error),
+        )
+    for each in set(after.breakers) - set(before.breakers):
         log(
             "INFO" if each.closed_at else "WARNING",
             "breaker closed" if each.closed_at else "breaker opened",
@@ -223,7 +249,7 @@ def _remember(
             cause=each.cause,
             until=each.until.isoformat(),
         )
-    return after
+    return replace(orchestrator, breakers=after.breakers, strikes=after.strikes)
 
 
 def _act(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from shared.core.lifecycle import LOST_RETRIES, most_losses
 from shared.core.orders import changes_shape, edited
 from shared.core.permissions import Action, check
 from shared.core.recovery import at_home
@@ -83,8 +84,8 @@ def _check_policy(job: Job, edit: JobEdit) -> None:
         return
     retries = job.preempted_retries if edit.preempted_retries is None else edit.preempted_retries
     losses = job.standard_after if edit.standard_after is None else edit.standard_after
-    if losses > retries:
-        reason = f"{losses} must be at most preempted_retries, {retries}"
+    if losses > most_losses(retries):
+        reason = f"{losses} must be at most {LOST_RETRIES} more than preempted_retries, {retries}"
         raise InvalidRequest({"changes.standard_after": reason})
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from shared.core.lifecycle import FENCES, Moved, command, downloaded
 from shared.core.orders import Phase, has_work, obeyed, phase_of, reviewed
+from shared.core.recovery import is_on_ladder
 from shared.errors import CloudError, InvalidTransition, NotFound
 from shared.log import log
 from shared.models.job import AttemptRef, Command, Job, JobRef, SyncState, TaskRef, UploadState
@@ -79,10 +80,13 @@ def carry_out(ref: JobRef, first_page: int, page_count: int, ports: Ports) -> No
 
 
 def _carry_out_on_page(job: Job, number: int, ports: Ports) -> None:
-    def chosen(page: Page, now: Job) -> list[Command]:
+    def chosen(page: Page, now: Job, task: Task) -> list[Command]:
         is_behind = now.command is not None and page.command_seq < now.ordered_seq
         orders = [now.command] if is_behind and now.command else []
-        return [*orders, Command.EDIT] if page.command_seq < now.edited_seq else orders
+        is_edited = page.command_seq < now.edited_seq or (
+            page.command_seq < now.ladder_seq and is_on_ladder(task.attempts)
+        )
+        return [*orders, Command.EDIT] if is_edited else orders
 
     done = _change_page(job, number, chosen, None, ports)
     cancel(done.job, done.stopped, ports)
@@ -103,7 +107,7 @@ class _Done:
 def _change_page(
     job: Job,
     number: int,
-    chosen: Callable[[Page, Job], Sequence[Command]],
+    chosen: Callable[[Page, Job, Task], Sequence[Command]],
     task_ids: frozenset[str] | None,
     ports: Ports,
 ) -> _Done:
@@ -113,13 +117,12 @@ def _change_page(
     def decide(page: Page, now: Job, tasks: Sequence[Task]) -> PageDecision:
         nonlocal done
         done = _Done(now)
-        orders = chosen(page, now)
         changes = []
         for task in tasks:
             if task_ids is not None and task.task_id not in task_ids:
                 continue
             try:
-                moved = _commanded(task, orders, page, ports)
+                moved = _commanded(task, chosen(page, now, task), page, ports)
             except InvalidTransition as error:
                 done.refused[task.task_id] = str(error)
                 continue

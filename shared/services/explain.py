@@ -22,9 +22,9 @@ def explain(
         if each.stage is Stage.WAITING and each.shape in reasons:
             waiting[AttemptRef.parse(each.attempt_id).task.job][each.shape] += 1
     for job in jobs.jobs(waiting):
-        reason, note = _of_all(waiting[job.ref], reasons)
-        if _may_be_told(job) and (job.waiting_for, job.waiting_note) != (reason, note):
-            jobs.change_job(job.ref, partial(_with_reason, reason, note))
+        told = partial(_told, waiting[job.ref], reasons)
+        if told(job) != job:
+            jobs.change_job(job.ref, told)
 
 
 def _of_all(
@@ -33,21 +33,21 @@ def _of_all(
     """Return why most of a job's attempts wait; the sentence says too why those wait that are tried again elsewhere."""
     most, *others = sorted(waiting, key=lambda shape: (-waiting[shape], shape))
     reason, note = reasons[most]
-    elsewhere = (f"; on {_told(shape)}: {reasons[shape][1]}" for shape in others)
+    elsewhere = (f"; on {_machine(shape)}: {reasons[shape][1]}" for shape in others)
     return reason, note + "".join(elsewhere)
 
 
-def _told(shape: Shape) -> str:
+def _machine(shape: Shape) -> str:
     price_class = "preemptible" if shape.is_preemptible else "standard"
     return f"{shape.instance_type} ({price_class})"
 
 
-def _with_reason(reason: WaitingFor, note: str, job: Job) -> Job:
-    if not _may_be_told(job):
+def _told(
+    waiting: Counter[Shape], reasons: Mapping[Shape, tuple[WaitingFor, str]], job: Job
+) -> Job:
+    """Return the job with why it waits; a limit holds back what never got so far, and is admission's to take back."""
+    if job.is_ended or job.waiting_for is WaitingFor.LIMIT:
         return job
-    return replace(job, waiting_for=reason, waiting_note=note)
-
-
-def _may_be_told(job: Job) -> bool:
-    """A limit holds back tasks that never reached the scheduler: that reason stays, and is admission's to take back."""
-    return not job.is_ended and job.waiting_for is not WaitingFor.LIMIT
+    reason, note = _of_all(waiting, reasons)
+    shapes = {shape.name: reasons[shape][0] for shape in waiting}
+    return replace(job, waiting_for=reason, waiting_note=note, waiting_shapes=shapes)

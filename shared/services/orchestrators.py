@@ -26,15 +26,23 @@ def create_orchestrator(
 def save_orchestrator(
     said: Mapping[str, Any], orchestrators: OrchestratorStore, catalog: CatalogStore
 ) -> Orchestrator:
-    """Store an orchestrator, or change it; what it has learnt of stock-outs stays. Raises: InvalidRequest."""
+    """Store an orchestrator, or change it; what it has learnt, and what operators have switched, stays.
+
+    Its own switch is another one only where the file names it. Raises: InvalidRequest.
+    """
     asked = _checked(said, catalog)
     if _before(asked.orchestrator_id, orchestrators) is None:
         asked = _in_its_region(asked, orchestrators)
         orchestrators.save_orchestrator(asked)
         return asked
-    return orchestrators.change_orchestrator(
-        asked.orchestrator_id, lambda before: _with_learnt(asked, before, orchestrators)
-    )
+
+    def change(before: Orchestrator) -> Orchestrator:
+        is_enabled = asked.is_enabled if "is_enabled" in said else before.is_enabled
+        zones = {zone: before.zones.get(zone, is_on) for zone, is_on in asked.zones.items()}
+        switched = replace(asked, is_enabled=is_enabled, zones=zones)
+        return _with_learnt(switched, before, orchestrators)
+
+    return orchestrators.change_orchestrator(asked.orchestrator_id, change)
 
 
 def edit_orchestrator(
@@ -57,7 +65,11 @@ def edit_orchestrator(
 def described(orchestrator: Orchestrator) -> dict[str, Any]:
     """Return an orchestrator as its file describes it: without what it has learnt."""
     known = OrchestratorSchema().fields
-    found = {name: value for name, value in asdict(orchestrator).items() if name in known}
+    found = {
+        known[name].data_key or name: value
+        for name, value in asdict(orchestrator).items()
+        if name in known
+    }
     return found | {"instance_types": list(orchestrator.instance_types)}
 
 
@@ -126,7 +138,9 @@ def pools(orchestrator_id: str, orchestrators: OrchestratorStore) -> list[PoolSt
     """Return the pools of an orchestrator, of all when none is named. Raises: NotFound."""
     result = []
     for each in _all_or_one(orchestrator_id, orchestrators):
-        breakers = {found.pool: found for found in each.breakers if not found.is_of_unused}
+        # Of two of a pool, the quota's and its own, the one that has not closed, or holds it back for longer.
+        latest = sorted(each.breakers, key=lambda found: (found.closed_at is None, found.until))
+        breakers = {found.pool: found for found in latest if not found.is_of_unused}
         result += [
             replace(
                 state,

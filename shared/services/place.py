@@ -1,22 +1,32 @@
 """Place: give admitted attempts to the scheduler of the job's orchestrator."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from shared.core.admission import is_admissible
 from shared.core.recovery import Step, next_step
+from shared.errors import CloudError, Unplaceable
 from shared.models.farm import Orchestrator
 from shared.models.job import AttemptRef, Job, JobRef
 from shared.models.task import Page, TaskStatus
-from shared.ports import Ports, SubmittedAttempt
+from shared.ports import Ports, Scheduler, SubmittedAttempt
+from shared.services.unclaimed import take_back
 
 _AT_ONCE = 8
 
 
-def place(ref: JobRef, number: int, attempts: Mapping[str, int], ports: Ports) -> None:
+def place(
+    ref: JobRef,
+    number: int,
+    attempts: Mapping[str, int],
+    ports: Ports,
+    *,
+    is_last_try: bool = False,
+) -> None:
     """Submit those of the attempts that still wait, under their ids, so that a repeat changes nothing.
 
-    Raises: CloudError; what was submitted before stays, and the message comes again.
+    After the last try those that the scheduler has no place for are taken back: so often a task may be, and then fails.
+    Raises: CloudError, once all were tried; what was submitted stays, and the message comes again.
     """
     job = ports.jobs.job(ref)
     if not is_admissible(job):
@@ -34,11 +44,38 @@ def place(ref: JobRef, number: int, attempts: Mapping[str, int], ports: Ports) -
         _submitted(job, orchestrator, steps[task_id], task_id, attempt, ports)
         for task_id, attempt in current.items()
     ]
-    if len(waiting) == 1:
-        scheduler.submit(waiting[0])
+    errors: list[CloudError] = []
+    for attempt, error in _submit(waiting, scheduler).items():
+        if is_last_try and isinstance(error, Unplaceable):
+            take_back(attempt, ports, reason=str(error))
+        else:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+
+
+def _submit(
+    attempts: Sequence[SubmittedAttempt], scheduler: Scheduler
+) -> dict[AttemptRef, CloudError]:
+    """Submit each by itself; returns those that the scheduler did not take, and why."""
+
+    def tried(attempt: SubmittedAttempt) -> CloudError | None:
+        try:
+            scheduler.submit(attempt)
+        except CloudError as error:
+            return error
+        return None
+
+    if len(attempts) == 1:
+        errors = [tried(attempts[0])]
     else:
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            list(pool.map(scheduler.submit, waiting))
+            errors = list(pool.map(tried, attempts))
+    return {
+        attempt.ref: error
+        for attempt, error in zip(attempts, errors, strict=True)
+        if error is not None
+    }
 
 
 def _still_waits(page: Page, task_id: str, attempt: int) -> bool:
@@ -71,6 +108,9 @@ def _submitted(
             "BATON_AGENT_URL": ports.agent_url,
             "BATON_ATTEMPT_TOKEN": ports.attempt_token(ref, step.shape),
         },
-        avoided_zones=step.avoided_zones,
-        avoided_instances=job.blocked_instances,
+        # Where an attempt ran is its agent's word: what is no zone of the orchestrator's is none to avoid.
+        avoided_zones=[zone for zone in step.avoided_zones if zone in orchestrator.zones],
+        # Where the scheduler starts the machines it starts none for an attempt that names machines it must not run on,
+        # and nobody else does: there the claim's refusal has to do.
+        avoided_instances=() if orchestrator.is_managed else job.blocked_instances,
     )

@@ -23,6 +23,7 @@ NO_POLICY = (
     "fleet",
     "project",
     "region",
+    "provider",
 )
 
 

@@ -5,7 +5,7 @@ from shared.models.job import Command, Fence, Job, JobRef
 from shared.ports import Ports
 from shared.services.active import strike
 from shared.services.ask import ask_to_meter, ask_to_scale, ask_to_shrink
-from shared.services.blocking import log_blocked, with_blocked
+from shared.services.blocking import block
 from shared.services.control import order
 from shared.services.upload_daemon import withdraw
 
@@ -16,18 +16,17 @@ def settle(ref: JobRef, ports: Ports) -> Job:
     Pages are read after the job, so an older sum never replaces a newer one.
     """
     has_just_ended = has_freed = False
-    known: tuple[str, ...] = ()
+    before: Job | None = None
 
     def summed(job: Job) -> Job:
-        nonlocal has_just_ended, has_freed, known
-        after = with_blocked(job, settled(job, ports.jobs.page_summaries(job), ports.now()), ports)
+        nonlocal has_just_ended, has_freed, before
+        after = settled(job, ports.jobs.page_summaries(job), ports.now())
         has_just_ended = after.is_ended and not job.is_ended
         has_freed = frees_machines(job, after)
-        known = job.blocked_instances
+        before = job
         return after
 
     job = ports.jobs.change_job(ref, summed)
-    log_blocked(job, known)
     if job.scouts_pending and job.fence is Fence.OPEN and _scouts_have_passed(job, ports):
         order(job.ref, Command.RELEASE, ports)
     elif has_freed and not has_just_ended:
@@ -37,7 +36,7 @@ def settle(ref: JobRef, ports: Ports) -> Job:
         strike(ref.account_id, [ref.job_id], ports)
         ask_to_scale(job.orchestrator_id, ports)
         ask_to_meter(ref.account_id, ports)
-    return job
+    return block(before or job, job, ports)
 
 
 def _scouts_have_passed(job: Job, ports: Ports) -> bool:

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
+from typing import TypeVar
 
 from shared.core.progress import missing_pages, unfinished_pages
 from shared.log import log
@@ -21,6 +22,9 @@ from shared.services.settle import settle
 _PATIENCE = timedelta(seconds=30)
 # An agent that cannot reach us gives up after 15 minutes (docs/protocol.md); one that is silent for longer is gone.
 _SILENCE = timedelta(minutes=17)
+
+
+Result = TypeVar("Result")
 
 
 def sweep(placements: Mapping[str, Sequence[Placement]], ports: Ports) -> int:
@@ -45,32 +49,44 @@ def sweep(placements: Mapping[str, Sequence[Placement]], ports: Ports) -> int:
     return job_count
 
 
-def _alone(work: Callable[[], None], account_id: str, job_id: str) -> None:
-    """Do one piece of work whose trouble, ours or a provider's, is nobody else's."""
+def _alone(work: Callable[[], Result], account_id: str, job_id: str) -> Result | None:
+    """Do one piece of work whose trouble, ours or a provider's, is nobody else's; None when there was any."""
     try:
-        work()
+        return work()
     except Exception as error:  # noqa: BLE001  logged, and tried again by the next sweep
         reason = f"{type(error).__name__}: {error}"
         log("ERROR", "not swept", account_id=account_id, job_id=job_id, reason=reason)
+        return None
 
 
 def _sweep_job(ref: JobRef, known: Mapping[str, set[str]], ports: Ports) -> None:
     job = ports.jobs.job(ref)
     if ports.now() - job.created_at < _PATIENCE:
         return
-    job = settle(ref, ports)
+    job = _alone(partial(settle, ref, ports), *ref) or job
     pages = ports.jobs.page_summaries(job)
-    _expand_again(job, pages, ports)
+    steps: list[Callable[[], None]] = [partial(_expand_again, job, pages, ports)]
     if job.sync.state in (SyncState.PENDING, SyncState.SYNCING):
-        ports.bus.publish("sync", [{"account_id": ref.account_id, "job_id": ref.job_id}])
-    for number in unfinished_pages(job, pages):
-        carry_out(ref, number, 1, ports)
+        steps.append(partial(_sync_again, ref, ports))
+    steps += [partial(carry_out, ref, number, 1, ports) for number in unfinished_pages(job, pages)]
     if job.orchestrator_id in known:
-        for summary in pages:
-            if summary.in_flight_count:
-                page = ports.jobs.page(job.ref, summary.number)
-                _place_again(job, page, known[job.orchestrator_id], ports)
-                _lose_silent(job, page, known[job.orchestrator_id], ports)
+        steps += [
+            partial(_sweep_page, job, summary.number, known[job.orchestrator_id], ports)
+            for summary in pages
+            if summary.in_flight_count
+        ]
+    for step in steps:
+        _alone(step, *ref)
+
+
+def _sweep_page(job: Job, number: int, known: set[str], ports: Ports) -> None:
+    page = ports.jobs.page(job.ref, number)
+    _alone(partial(_place_again, job, page, known, ports), *job.ref)
+    _lose_silent(job, page, known, ports)
+
+
+def _sync_again(ref: JobRef, ports: Ports) -> None:
+    ports.bus.publish("sync", [{"account_id": ref.account_id, "job_id": ref.job_id}])
 
 
 def _expand_again(job: Job, pages: Sequence[PageSummary], ports: Ports) -> None:
@@ -90,7 +106,10 @@ def _expand_again(job: Job, pages: Sequence[PageSummary], ports: Ports) -> None:
 
 
 def _place_again(job: Job, page: Page, known: set[str], ports: Ports) -> None:
-    """Submit what was placed and never reached the scheduler; the attempt's id makes a repeat harmless."""
+    """Submit what was placed and never reached the scheduler; the attempt's id makes a repeat harmless.
+
+    Its message has come again and again by now.
+    """
     if page.placed_at is None or ports.now() - page.placed_at < _PATIENCE:
         return
     strays = {
@@ -101,7 +120,7 @@ def _place_again(job: Job, page: Page, known: set[str], ports: Ports) -> None:
         and _attempt(job, page, task_id).attempt_id not in known
     }
     if strays:
-        place(job.ref, page.number, strays, ports)
+        place(job.ref, page.number, strays, ports, is_last_try=True)
 
 
 def _lose_silent(job: Job, page: Page, known: set[str], ports: Ports) -> None:

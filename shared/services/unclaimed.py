@@ -8,7 +8,7 @@ from shared.ports import Ports, TaskChange
 from shared.services.ask import ask_to_settle
 
 
-def take_back(attempt: AttemptRef, ports: Ports) -> bool:
+def take_back(attempt: AttemptRef, ports: Ports, reason: str = "") -> bool:
     """Withdraw an attempt that no agent will claim, so that the next can be placed; False when it is not waiting."""
 
     def decide(task: Task, _: Job) -> TaskChange | None:
@@ -18,7 +18,7 @@ def take_back(attempt: AttemptRef, ports: Ports) -> bool:
     applied = ports.jobs.change_task(attempt.task, decide)
     if applied is None:
         return False
-    log("WARNING", "attempt withdrawn unclaimed", attempt_id=attempt.attempt_id)
+    log("WARNING", "attempt withdrawn unclaimed", attempt_id=attempt.attempt_id, reason=reason)
     ask_to_settle(attempt.task.job, ports, is_urgent=applied.open_count == 0)
     ports.bus.publish("admit", [{"account_id": attempt.account_id}])
     return True

@@ -104,6 +104,9 @@ def job_from(found: Mapping[str, Any]) -> Job:
         "upload": _upload_from(found.get("upload")),
         "sync": Sync(**(found["sync"] | {"state": SyncState(found["sync"]["state"])})),
         "waiting_for": found["waiting_for"] and WaitingFor(found["waiting_for"]),
+        "waiting_shapes": {
+            shape: WaitingFor(reason) for shape, reason in found.get("waiting_shapes", {}).items()
+        },
         "counts": {TaskStatus(name): count for name, count in found["counts"].items()},
     }
     return Job(**known)
@@ -128,6 +131,7 @@ def task_fields(task: Task, project: str) -> Fields:
         "status": task.status,
         "attempt": task.attempt,
         "attempts": [dict(vars(attempt)) for attempt in task.attempts],
+        "unclaimed": task.unclaimed,
     }
 
 
@@ -137,6 +141,7 @@ def changed_task_fields(task: Task) -> dict[tuple[str, ...], Any]:
         ("status",): task.status,
         ("attempt",): task.attempt,
         ("attempts",): [dict(vars(attempt)) for attempt in task.attempts],
+        ("unclaimed",): task.unclaimed,
     }
 
 
@@ -152,12 +157,17 @@ def task_from(found: Mapping[str, Any]) -> Task:
         status=TaskStatus(found["status"]),
         attempt=found["attempt"],
         attempts=tuple(_attempt_from(each, alive) for each in found["attempts"]),
+        unclaimed=found.get("unclaimed", 0),
         watched_until=found.get("watched_until"),
     )
 
 
+_ATTEMPT_FIELDS = frozenset(each.name for each in fields(Attempt))
+
+
 def _attempt_from(found: Mapping[str, Any], alive: Mapping[str, Any]) -> Attempt:
-    attempt = dict(found) | {"outcome": found["outcome"] and Outcome(found["outcome"])}
+    attempt = {name: value for name, value in found.items() if name in _ATTEMPT_FIELDS}
+    attempt["outcome"] = found["outcome"] and Outcome(found["outcome"])
     if attempt["outcome"] is None and alive.get("number") == attempt["number"]:
         attempt |= {"alive_at": alive["at"], "memory_peak_mib": alive["memory_peak_mib"]}
     return Attempt(**attempt)
@@ -209,14 +219,14 @@ def page_from(found: Mapping[str, Any], version: object) -> Page:
 
 def ledger_fields(entry: LedgerEntry) -> Fields:
     """Return a ledger entry's document."""
-    return vars(entry) | {"attempt": entry.attempt.attempt_id}
+    return vars(entry) | {"attempt": entry.attempt.attempt_id, "job_id": entry.attempt.job_id}
 
 
 def ledger_from(found: Mapping[str, Any]) -> LedgerEntry:
     """Read a ledger entry's document."""
     return LedgerEntry(
         **(
-            dict(found)
+            {each.name: found[each.name] for each in fields(LedgerEntry)}
             | {
                 "attempt": AttemptRef.parse(found["attempt"]),
                 "outcome": Outcome(found["outcome"]),

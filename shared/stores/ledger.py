@@ -18,7 +18,6 @@ from shared.tally import tally
 
 _AT_ONCE = 8
 _SUMMED = ("billed_minutes", "core_minutes", "cost_micros")
-_LATEST = 100
 
 
 class FirestoreLedgerStore:
@@ -72,36 +71,32 @@ class FirestoreLedgerStore:
         return query
 
     def endings(
-        self, ref: JobRef, outcome: Outcome, most: int, day: date | None = None
+        self, ref: JobRef, outcome: Outcome, most: int, since: datetime | None = None
     ) -> list[Ending]:
-        """Equal fields and a range of names need no index of their own; the tasks begun last come first, roughly."""
-        entries = self._client.collection(f"accounts/{ref.account_id}/ledger")
-        query = (
-            entries.where(filter=FieldFilter("outcome", "==", outcome))
-            .where(filter=FieldFilter("__name__", ">=", entries.document(f"{ref.job_id}-")))
-            .where(filter=FieldFilter("__name__", "<", entries.document(f"{ref.job_id}.")))
-            .order_by("__name__", direction=firestore.Query.DESCENDING)
-        )
-        if day is not None:
-            query = query.where(filter=FieldFilter("date", "==", day.isoformat()))
+        query = self._latest(ref, outcome)
+        if since is not None:
+            query = query.where(filter=FieldFilter("ended_at", ">=", since))
         found = stream(query.select(["instance", "ended_at"]).limit(most))
         tally.read_count += max(1, len(found))
         return [Ending(each.get("instance"), each.get("ended_at")) for each in found]
 
     def has_ended_on(self, ref: JobRef, instance: str, outcome: Outcome, since: datetime) -> bool:
-        """Whose they are, their names tell: an instance runs one attempt at a time, so there are few."""
         query = (
-            self._client.collection(f"accounts/{ref.account_id}/ledger")
+            self._latest(ref, outcome)
             .where(filter=FieldFilter("instance", "==", instance))
-            .where(filter=FieldFilter("outcome", "==", outcome))
             .where(filter=FieldFilter("ended_at", ">=", since))
-            .order_by("ended_at")
-            .select([])
-            .limit(_LATEST)
         )
-        found = stream(query)
-        tally.read_count += max(1, len(found))
-        return any(each.id.startswith(f"{ref.job_id}-") for each in found)
+        tally.read_count += 1
+        return bool(stream(query.select([]).limit(1)))
+
+    def _latest(self, ref: JobRef, outcome: Outcome) -> Any:
+        """Return a query for a job's entries of one outcome, the newest first."""
+        return (
+            self._client.collection(f"accounts/{ref.account_id}/ledger")
+            .where(filter=FieldFilter("job_id", "==", ref.job_id))
+            .where(filter=FieldFilter("outcome", "==", outcome))
+            .order_by("ended_at", direction=firestore.Query.DESCENDING)
+        )
 
     def days(self, account_id: str, first: date, count: int) -> list[Mapping[str, Any]]:
         days = [first + timedelta(days=number) for number in range(count)]

@@ -85,11 +85,6 @@ class FirestoreOrchestratorStore:
         found = (each.to_dict() or {} for each in stream(query))
         return [docs.decision_from(orchestrator_id, each) for each in found]
 
-    def save_learnt(self, orchestrator: Orchestrator) -> None:
-        fields = {(name,): value for name, value in docs.learnt_fields(orchestrator).items()}
-        path = f"orchestrators/{orchestrator.orchestrator_id}"
-        self._documents.commit([Update(path=path, fields=fields)])
-
     def begin_tick(self, orchestrator_id: str, now: datetime) -> Tick | None:
         taken = self._lease.take(_path(orchestrator_id), now)
         return Tick(orchestrator_id=orchestrator_id, lease_id=taken[0]) if taken else None

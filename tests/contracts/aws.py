@@ -17,6 +17,7 @@ from shared.fleets import ec2
 from shared.fleets.ec2 import Ec2Fleet
 from shared.fleets.ec2_resources import Machine
 from shared.models.farm import Orchestrator, PoolKey, Shape
+from shared.orchestrators import batch
 from shared.orchestrators.batch import BatchScheduler
 from shared.ports import Scheduler
 from tests.contracts.stand_ins import GPU_SHAPE, GPUS, SHAPE, nobody, order_fault
@@ -102,6 +103,10 @@ class Ec2Rig:
         status, code = self.TROUBLES[trouble]
         order_fault(self._url, kind="calls", status=status, code=code)
 
+    def throttle(self, action: str, calls: int) -> None:
+        status, code = self.TROUBLES["rate"]
+        order_fault(self._url, kind="calls", calls=calls, status=status, code=code, action=action)
+
     def fail_later(self, word: str) -> None:
         order_fault(self._url, kind="launch", code=word)
 
@@ -134,9 +139,9 @@ class BatchRig:
                 self._make_queue(orchestrator_id, shape)
         self.scheduler: Scheduler = self.another("o1")
 
-    def another(self, orchestrator_id: str) -> BatchScheduler:
+    def another(self, orchestrator_id: str, **options: Any) -> BatchScheduler:
         return BatchScheduler(
-            REGION, orchestrator_id=orchestrator_id, endpoint=self._url, gpus=GPUS
+            REGION, orchestrator_id=orchestrator_id, endpoint=self._url, gpus=GPUS, **options
         )
 
     def unreachable(self) -> BatchScheduler:
@@ -217,5 +222,6 @@ def queue_name(orchestrator_id: str, shape: Shape) -> str:
 
 @contextmanager
 def batch_rig(_: Path) -> Iterator[BatchRig]:
-    with aws_server() as url:
+    """Serve Batch to a scheduler that repeats no call, so that one fault is seen; test_aws.py has it repeat some."""
+    with aws_server() as url, patch.object(batch, "SUBMIT_TRIES", 1):
         yield BatchRig(url)

@@ -65,7 +65,7 @@ class KubernetesRig:
             spot = "cloud.google.com/gke-spot"
             labels[spot] = "true"
             taints.append({"key": spot, "value": "true", "effect": "NoSchedule"})
-        room = {"cpu": f"{cores * 1000 - 80}m", "memory": "12000Mi", "pods": "110"}
+        room = {"cpu": f"{cores * 1000 - 80}m", "memory": "13500Mi", "pods": "110"}
         if shape.instance_type in GPUS:
             taints.append({"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"})
             room["nvidia.com/gpu"] = str(GPUS[shape.instance_type].count)

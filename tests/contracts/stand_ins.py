@@ -89,7 +89,7 @@ def recorded(answer: object) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     class Recorder(BaseHTTPRequestHandler):
         def _answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-            shown = ("Authorization", "Content-Type")
+            shown = ("Authorization", "Content-Type", "X-Nomad-Token")
             found.append(
                 {
                     "method": self.command,

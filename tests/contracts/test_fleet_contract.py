@@ -399,6 +399,14 @@ def test_a_provider_that_fails_is_told_and_the_call_can_be_repeated(
     call(fleet, rig.a)
 
 
+def test_machines_are_all_named_by_a_provider_that_was_asked_too_often(tmp_path: Path) -> None:
+    with ec2_rig(tmp_path) as rig:
+        fleet, wanted = rig.fleet(), some_names(20)
+        rig.throttle("CreateTags", calls=10)
+        fleet.grow(rig.a, wanted)
+        assert sorted(names(fleet.instances(rig.a))) == wanted
+
+
 @pytest.mark.parametrize("call", CALLS)
 def test_a_provider_that_does_not_answer_is_unreachable(
     rig: Rig, call: Callable[[Fleet, PoolKey], Any]

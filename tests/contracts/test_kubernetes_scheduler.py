@@ -1,19 +1,26 @@
 """What only the driver of Kubernetes has to get right, on the stand-in."""
 
-from collections.abc import Iterator
+import json
+import tracemalloc
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from kubernetes import client
 
+from shared.core.recovery import usable_mib
 from shared.errors import CloudError
+from shared.models.account import InstanceType
 from shared.models.farm import Shape, Stage
 from shared.models.job import AttemptRef
 from shared.models.task import Outcome
-from shared.orchestrators.kubernetes_bodies import memory_of, name_of
+from shared.orchestrators.kubernetes import KubernetesScheduler
+from shared.orchestrators.kubernetes_bodies import Site, memory_of, name_of
 from shared.ports import SubmittedAttempt
 from tests.contracts.kubernetes_rig import KubernetesRig, kubernetes_rig
-from tests.contracts.stand_ins import GPU_SHAPE, ROOT, SHAPE, order_fault, recorded, until
+from tests.contracts.stand_ins import GPU_SHAPE, ROOT, SHAPE, nobody, order_fault, recorded, until
 from tests.emulators.farm import ZONE, Compute, stand_in
 
 
@@ -141,6 +148,52 @@ def test_the_agent_runs_on_a_machine_of_the_cluster_with_the_attempts_token(
         assert ended[0].instance == "i-1"
 
 
+def test_many_attempts_are_not_all_held_with_everything_the_cluster_says_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kinds = (client.BatchV1Api, "list_namespaced_job"), (client.CoreV1Api, "list_namespaced_pod")
+    for api, method in kinds:
+        monkeypatch.setattr(api, method, a_page_of_one(count=200, filler_bytes=20_000))
+    nothing = SimpleNamespace(data='{"items": [], "metadata": {}}')
+    monkeypatch.setattr(client.CoreV1Api, "list_node", lambda *_, **__: nothing)
+    site = Site(orchestrator_id="o1", address=nobody(), namespace="baton", image="baton-agent:1")
+    scheduler = KubernetesScheduler(site, token="")
+    tracemalloc.start()
+    try:
+        assert len(scheduler.placements()) == 200
+        assert tracemalloc.get_traced_memory()[1] < 2 * 200 * 20_000 / 4
+    finally:
+        tracemalloc.stop()
+
+
+def a_page_of_one(*, count: int, filler_bytes: int) -> Callable[..., SimpleNamespace]:
+    """Return a list call whose every page has one attempt, with much that nobody reads."""
+
+    def page(*_: object, _continue: str = "0", **__: object) -> SimpleNamespace:
+        index = int(_continue)
+        name, filler = f"acme-00001-{index}-1", "x" * filler_bytes
+        item = {
+            "metadata": {
+                "name": name,
+                "creationTimestamp": "2026-11-20T10:00:00Z",
+                "labels": {"batch.kubernetes.io/job-name": name},
+                "annotations": {
+                    "baton/attempt": name,
+                    "baton/instance-type": "n1-standard-4",
+                    "baton/preemptible": "true",
+                    "other": filler,
+                },
+                "managedFields": [filler],
+            },
+            "spec": {"template": filler},
+            "status": {"conditions": [{"type": "Other", "status": "True", "message": filler}]},
+        }
+        following = {"continue": str(index + 1)} if index + 1 < count else {}
+        return SimpleNamespace(data=json.dumps({"items": [item], "metadata": following}))
+
+    return page
+
+
 def test_different_attempts_have_different_names_that_kubernetes_takes() -> None:
     ids = ["acme-00001-0-1", "Acme-00001-0-1", "acme_-00001-0-1", "a" * 70, "a" * 71, "acme-"]
     names = [name_of(each) for each in ids]
@@ -149,12 +202,31 @@ def test_different_attempts_have_different_names_that_kubernetes_takes() -> None
     assert not any(name.endswith("-") for name in names)
 
 
+def usual_memory(machine_gib: int) -> int:
+    """Return what an attempt on such a machine is given to use."""
+    machine = InstanceType(
+        name="n2",
+        machine_type="n2",
+        cores=4,
+        memory_gib=machine_gib,
+        operating_system="linux",
+        description="",
+        price_micros_per_minute=1,
+        preemptible_micros_per_minute=1,
+    )
+    return usable_mib(machine)
+
+
 @pytest.mark.parametrize(
     ("machine_gib", "allocatable_mib"),
     [(4, 2_970), (8, 6_250), (16, 13_570), (64, 59_200), (256, 247_000)],
 )
-def test_an_attempt_asks_for_most_of_a_machine_and_not_for_more_than_google_leaves(
+def test_an_attempt_asks_for_nearly_all_that_google_leaves_of_a_machine_and_not_for_more(
     machine_gib: int, allocatable_mib: int
 ) -> None:
-    wanted = memory_of(machine_gib * 1024)
-    assert 0.7 * allocatable_mib < wanted < allocatable_mib
+    wanted = memory_of(usual_memory(machine_gib))
+    assert allocatable_mib * 0.98 - 700 < wanted < allocatable_mib
+
+
+def test_an_attempt_never_asks_for_more_memory_than_it_is_given_to_use() -> None:
+    assert memory_of(usual_memory(2_048)) == usual_memory(2_048)

@@ -28,6 +28,7 @@ from tests.builders import a_job, a_task, at
 from tests.core.farm import (
     OTHER_SHAPE,
     SHAPE,
+    A,
     B,
     S,
     an_instance,
@@ -35,6 +36,7 @@ from tests.core.farm import (
     decide,
     drained,
     grown,
+    retired,
     wants,
 )
 
@@ -191,7 +193,7 @@ def test_an_idle_instance_is_useless_if_all_that_waits_for_its_like_keeps_away_f
     awaited = {ref: Awaited(1, blocked) for ref, blocked in jobs.items()}
     useful, useless = split_by_use([instance], placements, awaited)
     if is_useless:
-        assert (useful, useless) == ([], [replace(instance, is_unused=True)])
+        assert (useful, useless) == ([], [replace(instance, is_unused=True, is_blocked=True)])
     else:
         assert (useful, useless) == ([instance], [])
 
@@ -201,3 +203,15 @@ def test_one_task_beside_one_blocked_instance_gets_another_one_at_once() -> None
     decisions = decide(an_orchestrator(), [wants(1)], [*useful, *useless])
     assert (grown(decisions), drained(decisions)) == ({B: 1}, {"bad"})
     assert not grown(decide(an_orchestrator(), [wants(1)], [IDLE]))
+
+
+def test_a_blocked_instance_is_not_kept_for_the_minimum_of_its_pool() -> None:
+    _, useless = split_by_use([IDLE], [waiting(FIRST)], {FIRST: Awaited(1, ["bad"])})
+    full = an_orchestrator(min_sizes={A.pool_id: 1}, max_instances=1)
+    leaving = decide(full, [wants(1)], useless)
+    assert (grown(leaving), drained(leaving)) == ({}, {"bad"})
+    out = [replace(each, status=S.DRAINING) for each in useless]
+    assert retired(decide(full, [wants(1)], out)) == {"bad"}
+    assert grown(decide(full, [wants(1)])) == {A: 1}
+    merely_unused = [replace(IDLE, is_unused=True)]
+    assert not drained(decide(full, [wants(1)], merely_unused))

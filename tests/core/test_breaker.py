@@ -1,5 +1,6 @@
 """The breaker of each pool: what opens it, who probes, what closes it, and who stands above it."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -13,7 +14,11 @@ from shared.core.breaker import (
     FAILED_COUNT,
     FIRST_PAUSE_S,
     LONGEST_PAUSE_S,
+    MOST_STRIKES,
+    MOST_STRIKES_PER_POOL,
     PROBE_COUNT,
+    STORM,
+    STORM_SHARE,
     learnt,
     probing_count,
 )
@@ -84,9 +89,11 @@ def dead_boots(number: int, first: int = 0, pool: PoolKey = A) -> list[Instance]
     ]
 
 
-def stopped(number: int, pool: PoolKey = A, **fields: object) -> list[Instance]:
+def stopped(
+    number: int, pool: PoolKey = A, name: str = "stopped", **fields: object
+) -> list[Instance]:
     given = {"problem": C.OTHER, "has_joined": True, **fields}
-    return [an_instance(f"stopped-{pool.zone}-{i}", S.DEAD, pool, **given) for i in range(number)]
+    return [an_instance(f"{name}-{pool.zone}-{i}", S.DEAD, pool, **given) for i in range(number)]
 
 
 # What opens it
@@ -181,6 +188,60 @@ def test_a_storm_is_noticed_over_several_ticks_and_nothing_is_counted_twice() ->
     assert [each.cause for each in storm.breakers] == ["preemptions"]
 
 
+def test_a_pool_that_we_make_smaller_has_not_lost_what_we_took() -> None:
+    noticed = after(an_orchestrator(), [], stopped(4) + some(96, S.BUSY))
+    assert {each.size for each in noticed.strikes} == {100}
+    for left in (some(4, S.BUSY), []):
+        assert not after(noticed, [], left, NOW + TICK).breakers
+    leaving = some(96, S.RETIRING, has_joined=True)
+    assert not after(an_orchestrator(), [], stopped(4) + leaving).breakers
+
+
+def test_of_a_pool_whose_breaker_is_open_no_preemption_is_kept_or_noticed_anew() -> None:
+    lost, left = stopped(10_000), some(10_000, S.BUSY)
+    storm = after(an_orchestrator(), [], lost + left)
+    assert states(storm) == {A: OPEN}
+    assert storm.strikes == ()
+    tried = NOW + timedelta(seconds=FIRST_PAUSE_S)
+    half_open = after(storm, [], lost + left, tried)
+    assert (states(half_open, tried), half_open.strikes) == ({A: HALF_OPEN}, ())
+    probe = an_instance("probe", S.BUSY, created_at=tried)
+    still_listed, works = lost[:9], [probe, *left[:5]]
+    for minute in range(1, 4):
+        now = tried + minute * TICK
+        half_open = after(half_open, [], still_listed + works, now)
+        assert states(half_open, now) == {A: CLOSED}
+    assert states(after(half_open, [], stopped(20, name="again") + works, now), now) == {A: OPEN}
+
+
+def test_no_more_failures_are_remembered_than_a_document_holds() -> None:
+    zones = {f"z-{i}": True for i in range(6)}
+    farm: list[Instance] = dead_boots(FAILED_COUNT - 1)
+    for zone in zones:
+        pool = A._replace(zone=zone)
+        farm += stopped(MOST_STRIKES_PER_POOL + 9, pool) + some(1500, S.BUSY, pool)
+    found = after(an_orchestrator(zones=zones), [], farm)
+    assert not found.breakers
+    assert len(found.strikes) == MOST_STRIKES
+    by_pool = Counter(each.pool for each in found.strikes)
+    assert max(by_pool.values()) == MOST_STRIKES_PER_POOL
+    assert by_pool[A] == FAILED_COUNT - 1
+    assert after(found, [], farm) == found
+
+
+def test_machines_that_had_joined_and_are_unknown_now_are_no_dead_boots() -> None:
+    forgotten = [replace(each, has_joined=True) for each in dead_boots(FAILED_COUNT)]
+    known = some(40, S.BUSY, B)
+    assert after(an_orchestrator(), [], forgotten + known) == an_orchestrator()
+
+
+def test_while_the_scheduler_has_lost_its_books_no_machine_counts_as_never_joined() -> None:
+    late, known = dead_boots(FAILED_COUNT), some(17, S.BUSY, B)
+    gone = some(3, S.BOOTING, B, has_joined=True)
+    assert after(an_orchestrator(), [], late + known + gone) == an_orchestrator()
+    assert states(after(an_orchestrator(), [], late + known + gone[:2])) == {A: OPEN}
+
+
 def test_standard_machines_that_somebody_stops_are_no_storm() -> None:
     assert after(an_orchestrator(), [], stopped(8, STANDARD)) == an_orchestrator()
 
@@ -189,6 +250,21 @@ def test_what_was_preempted_in_a_storm_goes_to_another_zone() -> None:
     lost, left = stopped(4), some(2, S.BUSY)
     orchestrator = after(an_orchestrator(), [], lost + left)
     assert grown(decide(orchestrator, [wants(4)], lost + left)) == {B: 4}
+
+
+def test_a_quota_and_a_pools_own_failures_are_remembered_apart() -> None:
+    failing = a_breaker(since_s=90, pool=A, cause=C.DEAD_BOOTS, pause_s=960)
+    short = after(an_orchestrator(breakers=(failing,)), [a_problem(C.QUOTA)])
+    assert failing in short.breakers
+    assert decide(short, [wants(4)]) == ()
+    later = NOW + timedelta(minutes=2)
+    up = some(1, S.BUSY, B, created_at=NOW + timedelta(seconds=61))
+    healed = after(short, [], up, later)
+    known = {(each.pool, each.cause): each for each in healed.breakers}
+    assert known[A, C.QUOTA].state(later) is CLOSED
+    assert known[A, C.DEAD_BOOTS] == failing
+    again = after(healed, [a_problem(C.DEAD_BOOTS, ago_s=-120)], up, later)
+    assert max(each.pause_s for each in again.breakers) == LONGEST_PAUSE_S
 
 
 # Half open
@@ -206,6 +282,19 @@ def test_a_probe_counts_as_coming_and_there_is_no_second_one() -> None:
     probe = booting = [an_instance("probe", S.BOOTING, created_at=NOW - timedelta(seconds=9))]
     assert decide(orchestrator, [wants(1)], probe) == ()
     assert decide(orchestrator, [wants(5)], booting) == ()
+
+
+def test_one_machine_probes_a_quota_for_all_zones() -> None:
+    quotas = tuple(a_breaker(pool=pool, cause=C.QUOTA) for pool in (A, B))
+    orchestrator = an_orchestrator(breakers=quotas)
+    assert grown(decide(orchestrator, [wants(9)])) == {A: PROBE_COUNT}
+    out_of_stock = Breaker(pool=A, until=NOW + timedelta(minutes=1), cause=C.STOCK_OUT)
+    elsewhere = replace(orchestrator, breakers=(*quotas, out_of_stock))
+    assert grown(decide(elsewhere, [wants(9)])) == {B: PROBE_COUNT}
+    probe = [an_instance("probe", S.BOOTING, B, created_at=NOW - timedelta(seconds=9))]
+    assert decide(orchestrator, [wants(9)], probe) == ()
+    overruled = replace(orchestrator, pool_switches={A.pool_id: True})
+    assert sum(grown(decide(overruled, [wants(9)])).values()) == 9
 
 
 def test_machines_from_before_are_no_probes() -> None:
@@ -320,9 +409,11 @@ class Weather:
     now: datetime = NOW
     there: dict[str, tuple[Instance, str]] = field(default_factory=dict)
     numbers: "count[int]" = field(default_factory=count)
+    drained: set[str] = field(default_factory=set)
+    noticed: dict[str, tuple[PoolKey, datetime, int]] = field(default_factory=dict)
 
-    def seen(self) -> list[Instance]:
-        """Return the machines as a look would find them now."""
+    def seen(self, waiting: int) -> list[Instance]:
+        """Return the machines as a look would find them now: idle when nothing waits."""
         result = []
         for each, fate in self.there.values():
             age = self.now - each.created_at
@@ -331,13 +422,17 @@ class Weather:
                 found = replace(each, status=S.DEAD, problem=C.OTHER)
             elif fate in ("joins", "goes") and age >= timedelta(seconds=60):
                 found = replace(each, status=S.BUSY, has_joined=True)
+                if not waiting:
+                    status = S.DRAINING if each.name in self.drained else S.IDLE
+                    idle_since = each.created_at + timedelta(seconds=60)
+                    found = replace(found, status=status, idle_since=idle_since)
                 if fate == "goes" and age >= timedelta(seconds=150):
                     found = replace(found, status=S.DEAD, problem=C.OTHER)
             result.append(found)
         return result
 
     def tick(self, waiting: int) -> None:
-        seen = self.seen()
+        seen = self.seen(waiting)
         before = self.orchestrator
         self.orchestrator = learnt(before, [], seen, self.now)
         assert learnt(self.orchestrator, [], seen, self.now) == self.orchestrator
@@ -351,6 +446,7 @@ class Weather:
         self.check(before, seen, grown(decisions))
         problems = []
         for decision in decisions:
+            self.drained.update(decision.drain)
             for name in decision.retire:
                 del self.there[name]
             for name in decision.grow:
@@ -369,7 +465,10 @@ class Weather:
         self, before: Orchestrator, seen: Sequence[Instance], growing: dict[PoolKey, int]
     ) -> None:
         known = {each.pool: each for each in before.breakers}
+        self.notice(seen)
         for each in self.orchestrator.breakers:
+            if each.cause == C.PREEMPTIONS and each.pool not in known:
+                self.check_storm(each.pool)
             assert FIRST_PAUSE_S <= each.pause_s <= LONGEST_PAUSE_S
             past = known.get(each.pool)
             if past is not None and past.until != each.until:
@@ -390,6 +489,22 @@ class Weather:
         )
         memory = 4 * boot_limit(self.orchestrator)
         assert all(self.now - each.created_at <= memory for each in self.orchestrator.strikes)
+
+    def notice(self, seen: Sequence[Instance]) -> None:
+        """Note which machines were lost, when, and of how many."""
+        sizes = Counter(each.pool for each in seen if each.has_joined)
+        for each in seen:
+            if each.status is S.DEAD and each.has_joined:
+                self.noticed.setdefault(each.name, (each.pool, self.now, sizes[each.pool]))
+
+    def check_storm(self, pool: PoolKey) -> None:
+        """A storm has taken half of what there was, however small we have made the pool since."""
+        recent = [
+            (at, size)
+            for where, at, size in self.noticed.values()
+            if where == pool and self.now - at <= STORM
+        ]
+        assert len(recent) >= STORM_SHARE * max(recent)[1]
 
 
 @given(

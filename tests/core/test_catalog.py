@@ -322,10 +322,18 @@ def test_what_is_shipped_is_sound_and_reaches_from_1_core_to_160() -> None:
         assert each.preemptible_micros_per_minute < each.price_micros_per_minute
 
 
+def test_what_is_shipped_of_amazons_is_of_the_nitro_system_so_that_machines_learn_their_name() -> (
+    None
+):
+    types, _ = shipped()
+    xen = ("c3.", "c4.", "d2.", "f1.", "g3", "i2.", "i3.", "m4.", "p2.", "p3.", "r4.", "t2.", "x1")
+    assert not [each.name for each in types if each.machine_type.startswith(xen)]
+
+
 def test_what_is_shipped_has_the_usual_gpus() -> None:
     types, _ = shipped()
     models = {str(each.gpu["gpu_model"]) for each in types if each.gpu}
-    assert models == {f"NVIDIA {name}" for name in ("L4", "A100", "T4", "A10G", "V100")}
+    assert models == {f"NVIDIA {name}" for name in ("L4", "A100", "T4", "A10G")}
 
 
 def test_what_is_shipped_has_every_product_that_plugins_look_for() -> None:

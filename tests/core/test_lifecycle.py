@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from marshmallow import ValidationError
 
 from shared.core.lifecycle import (
     COMMANDS,
@@ -18,6 +19,7 @@ from shared.core.lifecycle import (
     claim,
     command,
     downloaded,
+    most_losses,
     report,
     withdraw,
 )
@@ -25,6 +27,7 @@ from shared.core.recovery import next_step
 from shared.errors import AttemptWithdrawn, InvalidTransition, StaleAttempt
 from shared.models.job import Command, Fence, Job, Rung
 from shared.models.task import ENDED, Outcome, Task, TaskStatus
+from shared.schemas.retries import PreemptedPolicy
 from tests.builders import a_job, a_task, an_attempt, at
 
 T = TaskStatus
@@ -273,6 +276,44 @@ def test_a_withdrawn_attempt_makes_way_for_the_next_until_it_is_hopeless() -> No
         assert moved is not None
         task = moved.task
     assert task.status is T.FAILED
+    again = command(task, Command.RETRY, is_placed=False, now=at(0))
+    assert again is not None
+    moved = withdraw(again.task, again.task.attempt)
+    assert moved is not None
+    assert moved.task.status is T.PENDING
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_a_policy_names_no_more_losses_than_another_attempt_may_follow(retries: int) -> None:
+    policy = {"max_retries": retries, "standard_after": most_losses(retries)}
+    PreemptedPolicy().load(policy)
+    with pytest.raises(ValidationError, match="at most 5 more than max_retries"):
+        PreemptedPolicy().load(policy | {"standard_after": most_losses(retries) + 1})
+    job, task = a_job(preempted_retries=retries), a_task()
+    losses = [Outcome.PREEMPTED] * retries + [Outcome.LOST] * LOST_RETRIES
+    for number, outcome in enumerate([*losses, Outcome.LOST], start=1):
+        assert task.status is T.PENDING
+        claimed = claim(task, job, an_attempt(number=number, claim=FIRST))
+        assert claimed is not None
+        moved = report(claimed.task, job, number, Report(outcome=outcome, at=at(30)))
+        assert moved is not None
+        task = moved.task
+    assert task.status is T.FAILED
+
+
+def test_what_people_take_back_is_no_sign_of_a_machine_that_never_comes() -> None:
+    task = a_task()
+    for _ in range(UNCLAIMED_ATTEMPTS):
+        moved = command(task, Command.EDIT, is_placed=True, now=at(0))
+        assert moved is not None
+        task = moved.task
+    moved = withdraw(task, task.attempt)
+    assert moved is not None
+    assert (moved.task.status, moved.task.unclaimed) == (T.PENDING, 1)
+
+
+def test_a_claim_shows_that_machines_come() -> None:
+    assert running(unclaimed=UNCLAIMED_ATTEMPTS - 1).unclaimed == 0
 
 
 def test_a_claimed_attempt_is_not_withdrawn() -> None:

@@ -28,6 +28,7 @@ JOBS: dict[Phase, Job] = {
     Phase.BEING_KILLED: ordered(a_job(), Command.KILL, Fence.KILLED),
     Phase.ENDED: a_job(status=JobStatus.FAILED, ended_at=at(9)),
 }
+HELD = a_job(command=Command.HOLD, command_seq=3, ordered_seq=3, standard_micros_per_minute=4000)
 FAILED_SYNC = Sync(state=SyncState.FAILED, done_count=1, total_count=3, reason="gone")
 
 
@@ -148,7 +149,8 @@ def test_another_machine_brings_what_its_tasks_may_go_to() -> None:
 
 
 def test_what_is_done_about_each_cause_can_be_edited_by_itself() -> None:
-    job = edited(a_job(preempted_retries=3), JobEdit(standard_after=2), None)
+    before = a_job(preempted_retries=3, standard_micros_per_minute=4000)
+    job = edited(before, JobEdit(standard_after=2), None)
     policy = (job.preempted_retries, job.standard_after, job.out_of_memory_retries)
     assert policy == (3, 2, 2)
     job = edited(job, JobEdit(out_of_memory_retries=0, preempted_retries=5), None)
@@ -168,8 +170,9 @@ def test_a_job_keeps_the_price_of_its_submission_while_it_keeps_its_machine() ->
         (JobEdit(priority=7), True),
         (JobEdit(instance_type="cpu-8-32"), True),
         (JobEdit(is_preemptible=False), True),
-        (JobEdit(standard_after=1), True),
-        (JobEdit(out_of_memory_retries=0), True),
+        (JobEdit(standard_after=1), False),
+        (JobEdit(out_of_memory_retries=0), False),
+        (JobEdit(out_of_memory_retries=0, priority=7), True),
         (JobEdit(preempted_retries=4), False),
         (JobEdit(max_instances=3), False),
         (JobEdit(priority=5), False),
@@ -178,11 +181,28 @@ def test_a_job_keeps_the_price_of_its_submission_while_it_keeps_its_machine() ->
 def test_what_waits_at_the_scheduler_is_taken_back_only_if_it_would_be_another(
     edit: JobEdit, is_taken_back: bool
 ) -> None:
-    before = a_job(command=Command.HOLD, command_seq=3, ordered_seq=3)
-    job = edited(before, edit, a_machine())
-    expected = (4, 4) if is_taken_back else (3, 0)
-    assert (job.command_seq, job.edited_seq) == expected
+    job = edited(HELD, edit, a_machine())
+    assert job.edited_seq == (4 if is_taken_back else 0)
+    assert job.command_seq == max(3, job.edited_seq, job.ladder_seq)
     assert (job.command, job.ordered_seq) == (Command.HOLD, 3)
+
+
+@pytest.mark.parametrize("edit", [JobEdit(standard_after=1), JobEdit(out_of_memory_retries=0)])
+def test_an_edit_of_the_ladder_alone_is_told_from_one_that_reaches_every_task(
+    edit: JobEdit,
+) -> None:
+    job = edited(HELD, edit, None)
+    assert (job.command_seq, job.ladder_seq, job.edited_seq) == (4, 4, 0)
+    assert edited(job, edit, None) == job
+
+
+def test_standard_machines_whose_price_nobody_knows_are_not_promised() -> None:
+    unpriced = a_job()
+    with pytest.raises(InvalidTransition, match="standard_after needs the price"):
+        edited(unpriced, JobEdit(standard_after=1), None)
+    assert edited(unpriced, JobEdit(standard_after=0), None) == unpriced
+    other = JobEdit(standard_after=1, instance_type="cpu-8-32")
+    assert edited(unpriced, other, a_machine()).standard_micros_per_minute == 6000
 
 
 def test_nothing_of_an_ended_job_is_taken_back() -> None:

@@ -34,6 +34,7 @@ def an_eventful_tick() -> PlannedTick:
             instances=(an_instance("i1", S.IDLE), an_instance("i2", S.BUSY, free_in_s=4.25)),
             prices={A: 1200},
             unlisted_count=1,
+            unlisted_pools=(B,),
         ),
         decisions=(Decision(pool=A, grow=("i3",), reason="3 wait", facts={"need": 2.5}),),
         plan_ms=1.5,

@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 
 from shared.core.orders import on_machine
 from shared.core.recovery import MOST_MEMORY, at_home, larger_types, next_step, why_no_larger
+from shared.core.task_waiting import why_task_waits
 from shared.models.account import InstanceType, Provider
 from shared.models.farm import Orchestrator, Shape
 from shared.models.job import Job
-from shared.models.task import Attempt, Outcome
-from tests.builders import a_job, an_attempt
+from shared.models.task import Attempt, Outcome, WaitingFor
+from shared.stores.documents import job_fields, job_from, task_fields, task_from
+from tests.builders import a_job, a_task, an_attempt
 from tests.core.farm import an_orchestrator
 from tests.core.test_orders import a_machine
 
@@ -64,6 +66,16 @@ def test_what_lost_its_machine_avoids_the_zone_where_that_was_last(loss: Outcome
     assert step.note == f"avoids zone-b: attempt 1 was {loss} there"
 
 
+def test_one_that_runs_in_that_zone_after_all_says_so() -> None:
+    job = the_job(standard_after=1)
+    attempts = tried(job, Outcome.PREEMPTED, zone="zone-a")
+    assert next_step(job, attempts, "zone-b").note == next_step(job, attempts).note
+    assert next_step(job, attempts, "zone-a").note == (
+        "standard: 1 preemptible attempts were lost; "
+        "again in zone-a: attempt 1 was preempted there, but nothing elsewhere took it"
+    )
+
+
 @pytest.mark.parametrize("loss", [Outcome.PREEMPTED, Outcome.LOST])
 def test_after_so_many_losses_a_task_is_done_with_preemptible_machines(loss: Outcome) -> None:
     job = the_job(standard_after=2)
@@ -85,6 +97,13 @@ def test_a_job_from_before_the_ladder_stays_on_its_own_machine() -> None:
     step = next_step(job, attempts)
     assert (step.shape, step.price_micros_per_minute) == (Shape("cpu-4-16", True), 1500)
     assert why_no_larger(job, attempts).startswith("no instance type larger than cpu-4-16")
+
+
+def test_an_attempt_from_before_its_memory_was_noted_had_what_the_job_asks_for() -> None:
+    job = the_job(out_of_memory_retries=1)
+    attempts = [an_attempt(outcome=Outcome.OUT_OF_MEMORY, memory_mib=0)]
+    assert next_step(job, attempts).shape.instance_type == "cpu-8-32"
+    assert why_no_larger(the_job(BEYOND), attempts).startswith("no instance type larger")
 
 
 def test_each_want_of_memory_is_a_step_to_the_next_larger_type_until_none_is_left() -> None:
@@ -171,12 +190,66 @@ def test_at_home_the_cheapest_of_each_size_is_left_of_what_is_there() -> None:
     assert names(at_home(standard, a_home())) == ["cpu-8-32"]
 
 
+def test_of_equals_a_task_gets_the_cheapest_in_the_class_that_it_runs_in() -> None:
+    spot = replace(LARGER, name="spot", preemptible_micros_per_minute=1000)
+    fixed = replace(LARGER, name="fixed", price_micros_per_minute=6500)
+    job = on_machine(a_job(standard_after=1), OWN, True, (spot, LARGER, fixed, LARGEST))
+    job = at_home(job, a_home())
+    ran_out = tried(job, Outcome.OUT_OF_MEMORY)
+    assert next_step(job, ran_out).shape == Shape("spot", is_preemptible=True)
+    lost = tried(job, Outcome.OUT_OF_MEMORY, Outcome.PREEMPTED)
+    assert next_step(job, lost).shape == Shape("fixed", is_preemptible=False)
+    thrice = tried(job, *[Outcome.OUT_OF_MEMORY] * 2)
+    assert next_step(job, thrice).shape.instance_type == "cpu-16-64"
+
+
 def names(job: Job) -> list[str]:
     return [each.instance_type for each in job.larger]
 
 
 def a_home(*instance_types: str) -> Orchestrator:
     return an_orchestrator(instance_types=instance_types)
+
+
+# --- what is stored --------------------------------------------------------------------------
+
+
+def test_what_older_and_newer_code_stored_of_a_task_is_read() -> None:
+    task = a_task(attempt=4, attempts=(an_attempt(outcome=Outcome.LOST),), unclaimed=2)
+    stored = task_fields(task, "otter")
+    assert task_from(stored) == task
+    stored["attempts"][0]["said_later"] = True
+    assert task_from(stored) == task
+    del stored["unclaimed"]
+    assert task_from(stored) == replace(task, unclaimed=0)
+
+
+def test_why_each_shape_waits_is_stored_with_the_job() -> None:
+    job = a_job(waiting_shapes={"cpu-4-16:p": WaitingFor.BOOT}, ladder_seq=3)
+    stored = job_fields(job)
+    assert job_from(stored) == job
+    del stored["waiting_shapes"], stored["ladder_seq"]
+    assert job_from(stored) == a_job()
+
+
+# --- why it waits --------------------------------------------------------------------------
+
+
+def test_a_task_on_the_ladder_waits_for_its_own_machine_not_for_that_of_most() -> None:
+    job = the_job(
+        waiting_for=WaitingFor.BOOT,
+        waiting_shapes={"cpu-4-16:p": WaitingFor.BOOT, "cpu-8-32:p": WaitingFor.STOCK_OUT},
+    )
+    first = a_task()
+    second = a_task(attempt=2, attempts=tuple(tried(job, Outcome.OUT_OF_MEMORY)))
+    third = a_task(attempt=3, attempts=tuple(tried(job, *[Outcome.OUT_OF_MEMORY] * 2)))
+    assert [why_task_waits(job, each, is_placed=True) for each in (first, second, third)] == [
+        WaitingFor.BOOT,
+        WaitingFor.STOCK_OUT,
+        WaitingFor.SCHEDULER,
+    ]
+    before = replace(job, waiting_shapes={})
+    assert why_task_waits(before, first, is_placed=True) is WaitingFor.BOOT
 
 
 # --- whatever becomes of a task ------------------------------------------------------------
@@ -225,13 +298,13 @@ def test_no_attempt_is_above_the_cap_nor_below_the_one_before(story: Story) -> N
     job, known = story.job, {each.name: each for each in story.types}
     own = story.types[0]
     attempts: list[Attempt] = []
-    seen: list[str] = []
+    seen: set[int] = set()
     for outcome, zone in [*story.ends, (Outcome.FAILED, "a")]:
         step = next_step(job, attempts)
         machine = known[step.shape.instance_type]
         assert machine.memory_gib <= MOST_MEMORY * own.memory_gib
         assert step.memory_mib >= max((each.memory_mib for each in attempts), default=0)
-        seen += [machine.name] if machine.name not in seen else []
+        seen.add(step.memory_mib)
         losses = [e for e in attempts if e.outcome in (Outcome.PREEMPTED, Outcome.LOST)]
         is_done = bool(story.standard_after) and len(losses) >= story.standard_after
         assert step.shape.is_preemptible is not is_done

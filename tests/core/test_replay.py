@@ -166,6 +166,7 @@ def test_what_leaves_anyway_is_not_wished_for() -> None:
         ({"idles": 1}, "idles"),
         ({"min_sizes": {"anywhere": 1}}, "min_sizes"),
         ({"region": "us-east1"}, "region"),
+        ({"provider": "aws"}, "provider"),
         ({"orchestrator_id": "o1"}, "orchestrator_id"),
     ],
     ids=str,

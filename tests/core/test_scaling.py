@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from shared.core import census
 from shared.core.census import Backlog
 from shared.core.scaling import plan
+from shared.core.waiting import why_pools_wait
 from shared.models.farm import (
     Breaker,
     FleetInstance,
@@ -42,6 +44,11 @@ from tests.core.farm import (
     retired,
     some,
     wants,
+)
+
+OUT_OF_STOCK = tuple(
+    Breaker(pool=pool, until=NOW + timedelta(seconds=9), cause=ProblemCode.STOCK_OUT)
+    for pool in (A, B)
 )
 
 # Growth
@@ -140,6 +147,16 @@ def test_shapes_share_a_cap_fairly() -> None:
     for pool, number in grown(decisions).items():
         by_shape[pool.instance_type] = by_shape.get(pool.instance_type, 0) + number
     assert by_shape == {"n1-standard-4": 7, "n1-standard-8": 3}
+
+
+def test_a_pool_that_could_not_be_listed_is_left_alone_and_the_others_grow() -> None:
+    least = an_orchestrator(min_sizes={A.pool_id: 3})
+    assert grown(decide(an_orchestrator(), [wants(4)], unlisted_pools=[A])) == {B: 4}
+    assert decide(least, [wants(4)], unlisted_pools=[A, B]) == ()
+    idle = some(2, S.IDLE) + some(3, S.IDLE, B)
+    assert {each.pool for each in decide(an_orchestrator(idle_s=0), [], idle)} == {A, B}
+    (alone,) = decide(an_orchestrator(idle_s=0), [], idle, unlisted_pools=[A])
+    assert alone.pool == B
 
 
 def test_instances_that_could_not_be_listed_count_against_the_cap() -> None:
@@ -471,7 +488,9 @@ def test_a_waiting_attempt_says_that_no_zone_is_on() -> None:
 def test_a_waiting_attempt_says_that_no_zone_has_a_machine(code: WaitingFor) -> None:
     until = NOW + timedelta(seconds=9)
     everywhere = tuple(Breaker(pool=pool, until=until, cause=code.value) for pool in (A, B))
-    assert reason(an_orchestrator(breakers=everywhere), [], [wants(1)])[0] is code
+    found, note = reason(an_orchestrator(breakers=everywhere), [], [wants(1)])
+    assert found is code
+    assert note.endswith("; tried again from 12:00:09 UTC on")
 
 
 def test_a_waiting_attempt_says_that_the_orchestrator_is_full() -> None:
@@ -481,6 +500,30 @@ def test_a_waiting_attempt_says_that_the_orchestrator_is_full() -> None:
 
 def test_a_waiting_attempt_with_a_machine_up_waits_for_the_scheduler() -> None:
     assert reason(an_orchestrator(), some(1, S.IDLE), [wants(1)])[0] is WaitingFor.SCHEDULER
+
+
+@pytest.mark.parametrize(
+    ("fields", "note"),
+    [
+        ({"breakers": OUT_OF_STOCK}, "no zone has such a machine left for now; tried again from"),
+        ({"max_per_type": {SHAPE.instance_type: 1}}, "the quota of 1 n1-standard-4 is used up"),
+        ({"max_instances": 1}, "o1 runs 1 instances at most"),
+    ],
+    ids=["stock", "quota", "full"],
+)
+def test_a_busy_machine_does_not_hide_why_there_are_no_more(
+    fields: dict[str, Any], note: str
+) -> None:
+    code, said = reason(an_orchestrator(**fields), some(1, S.BUSY), [wants(500)])
+    assert code is (WaitingFor.STOCK_OUT if "breakers" in fields else WaitingFor.QUOTA)
+    assert said.startswith(note)
+
+
+def test_a_pool_that_could_not_be_listed_says_so_when_something_waits_for_it() -> None:
+    orchestrator, said = an_orchestrator(), (WaitingFor.BOOT, "0 of 1 instances are up, 1 booting")
+    found = why_pools_wait(orchestrator, {SHAPE: said}, [A, B, STANDARD], NOW, unlisted=[A])
+    unlisted = (WaitingFor.BOOT, "could not be listed: the provider could not be asked")
+    assert found == {A: unlisted, B: said, STANDARD: None}
 
 
 # The census

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,13 +12,17 @@ import requests
 from botocore.exceptions import ClientError
 
 from emulators.aws.groups import Pace
-from shared.errors import CloudError, OutOfCapacity
+from shared.errors import CloudError, OutOfCapacity, Unplaceable
+from shared.fleets import ec2_members
 from shared.fleets.ec2 import Ec2Fleet
+from shared.fleets.ec2_errors import problem_of
 from shared.fleets.ec2_resources import Machine, group_name, group_of, template_of
 from shared.models.account import Gpus
 from shared.models.farm import PoolKey, ProblemCode, Shape, Stage, instance_name
 from shared.models.job import AttemptRef
-from shared.orchestrators.batch import job_of, priority_of
+from shared.models.task import Outcome
+from shared.orchestrators.batch import BatchScheduler
+from shared.orchestrators.batch_jobs import job_of, priority_of
 from shared.ports import SubmittedAttempt
 from tests.contracts.aws import (
     IMAGE,
@@ -142,11 +147,84 @@ def test_a_machine_without_a_name_is_listed_under_its_id_and_can_be_retired(
 def test_a_launch_that_was_cut_off_before_it_was_named_is_finished_by_the_same_names(
     url: str, fleet: Ec2Fleet
 ) -> None:
-    order_fault(url, kind="calls", calls=2, status=503, code="Unavailable", action="CreateTags")
-    with pytest.raises(Exception, match="Unavailable"):
+    order_fault(url, kind="calls", calls=2, status=400, code="Odd", action="CreateTags")
+    with pytest.raises(CloudError, match="Odd"):
         fleet.grow(POOL, names(2))
     fleet.grow(POOL, names(2))
     assert [each.name for each in fleet.instances(POOL)] == names(2)
+
+
+def test_a_machine_that_could_not_be_named_leaves_the_others_their_names(
+    url: str, fleet: Ec2Fleet
+) -> None:
+    order_fault(url, kind="calls", calls=1, status=400, code="Odd", action="CreateTags")
+    with pytest.raises(CloudError, match="Odd"):
+        fleet.grow(POOL, names(20))
+    found = {each.name for each in fleet.instances(POOL)}
+    assert (len(found), len(found & {*names(20)})) == (20, 19)
+
+
+def test_machines_without_a_name_get_the_next_names_before_others_are_launched(
+    url: str, fleet: Ec2Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order_fault(url, kind="calls", calls=2, status=400, code="Odd", action="CreateTags")
+    with pytest.raises(CloudError, match="Odd"):
+        fleet.grow(POOL, names(2))
+    nameless = {each.name for each in fleet.instances(POOL)}
+    fleet.grow(POOL, names(1, of="b"))  # theirs may have been written just now
+    assert {each.name for each in fleet.instances(POOL)} == {*nameless, *names(1, of="b")}
+    monkeypatch.setattr(ec2_members, "ADOPTED_FROM", timedelta())
+    fleet.grow(POOL, names(3, of="c"))
+    found = sorted(each.name for each in fleet.instances(POOL))
+    assert found == [*names(1, of="b"), *names(3, of="c")]
+
+
+def test_what_cannot_be_launched_is_told_though_naming_fails_too(url: str, fleet: Ec2Fleet) -> None:
+    order_fault(url, kind="stockout", instance_type="m5.xlarge", capacity=1)
+    order_fault(url, kind="calls", calls=1, status=400, code="Odd", action="CreateTags")
+    with pytest.raises(OutOfCapacity):
+        fleet.grow(POOL, names(2))
+
+
+def test_into_pools_that_have_been_empty_for_a_while_nobody_looks(
+    url: str, fleet: Ec2Fleet
+) -> None:
+    fleet.grow(POOL, names(1))
+    fleet.retire(POOL, names(1))
+    until(lambda: fleet.instances(POOL), holds=lambda found: not found)
+    recorder = recording(fleet)
+    for _ in range(2):
+        assert fleet.pools() == [POOL]
+    assert (fleet.instances(POOL), fleet.problems(POOL, NOW)) == ([], [])
+    assert recorder.bodies.keys() == {"DescribeAutoScalingGroups"}
+    assert "Filters.member.1.Name" in recorder.bodies["DescribeAutoScalingGroups"]
+    Ec2Rig(url).fleet().grow(POOL, names(1, of="b"))  # by another process
+    fleet.pools()
+    assert [each.name for each in fleet.instances(POOL)] == names(1, of="b")
+
+
+def test_too_many_groups_are_no_want_of_machines(url: str, fleet: Ec2Fleet) -> None:
+    said = {"status": 400, "code": "LimitExceeded", "action": "CreateAutoScalingGroup"}
+    order_fault(url, kind="calls", calls=1, **said)
+    with pytest.raises(CloudError, match="LimitExceeded") as caught:
+        fleet.grow(POOL, names(1))
+    assert type(caught.value) is CloudError
+    assert problem_of("RequestLimitExceeded: slow down") is ProblemCode.OTHER
+
+
+def test_what_may_be_gone_is_told_by_its_code_and_looked_for(
+    url: str, groups: Any, fleet: Ec2Fleet
+) -> None:
+    for action in ("LaunchInstances", "TerminateInstanceInAutoScalingGroup"):
+        order_fault(url, kind="calls", calls=1, status=400, code="ValidationError", action=action)
+    fleet.grow(POOL, names(2))
+    fleet.retire(POOL, names(1))
+    until(lambda: len(fleet.instances(POOL)), holds=lambda count: count == 1)
+    odd = {"status": 400, "code": "ValidationError", "action": "DescribeScalingActivities"}
+    order_fault(url, kind="calls", calls=1, **odd)
+    with pytest.raises(CloudError, match="ValidationError"):  # the group is there
+        fleet.problems(POOL, NOW)
+    assert fleet.problems(POOL._replace(zone="us-east-1b"), NOW) == []
 
 
 # Time and trouble
@@ -241,8 +319,92 @@ def test_a_host_without_enough_gpus_gets_no_job_that_needs_them(url: str) -> Non
 
 
 def test_an_attempt_of_a_shape_that_has_no_queue_is_an_error(url: str) -> None:
-    with pytest.raises(CloudError, match="no queue for m5"):
+    with pytest.raises(Unplaceable, match="no queue for m5"):
         BatchRig(url).scheduler.submit(an_attempt(Shape("m5.xlarge", False)))
+
+
+class Described:
+    """Keeps the ids of the jobs that a scheduler has described."""
+
+    def __init__(self, scheduler: BatchScheduler) -> None:
+        self.job_ids: list[str] = []
+        events = scheduler._client.meta.events
+        events.register("provide-client-params.batch.DescribeJobs", self._keep)
+
+    def _keep(self, params: Any, **_: Any) -> None:
+        self.job_ids += params["jobs"]
+
+
+def attempts_end(rig: BatchRig, scheduler: BatchScheduler, task_ids: str) -> list[str]:
+    """Have an attempt of each of these tasks end; returns their ids."""
+    rig.join("i-1")
+    for task_id in task_ids:
+        scheduler.submit(replace(an_attempt(), ref=AttemptRef("acme", "00001", task_id, 1)))
+        rig.end("i-1")
+    return [f"acme-00001-{task_id}-1" for task_id in task_ids]
+
+
+def test_jobs_that_were_forgotten_are_described_no_more_whoever_forgot_them(url: str) -> None:
+    rig = BatchRig(url)
+    one, other = rig.another("o1"), rig.another("o1")
+    ended = attempts_end(rig, one, "012")
+    assert sorted(each.attempt_id for each in one.placements()) == ended
+    assert len(other.placements()) == 3
+    one.forget(ended[:2])
+    described = Described(one), Described(other)
+    for _ in range(3):
+        assert [each.attempt_id for each in one.placements()] == ended[2:]
+        assert [each.attempt_id for each in other.placements()] == ended[2:]
+    assert [len(each.job_ids) for each in described] == [3, 5]  # the other is told by their tags
+
+
+def test_an_attempt_of_long_ago_is_told_of_when_it_ends_until_it_is_forgotten(url: str) -> None:
+    rig = BatchRig(url)
+    clock = [datetime.now(UTC)]
+    scheduler = rig.another("o1", now=lambda: clock[0])
+    rig.join("i-1")
+    scheduler.submit(an_attempt())
+    clock[0] += timedelta(days=1)
+    assert [each.stage for each in scheduler.placements()] == [Stage.STARTED]
+    clock[0] += timedelta(days=1)
+    rig.end("i-1", is_oom=True)
+    for _ in range(2):
+        (found,) = scheduler.placements()
+        assert (found.stage, found.cause) == (Stage.ENDED, Outcome.OUT_OF_MEMORY)
+    scheduler.forget([found.attempt_id])
+    assert scheduler.placements() == []
+
+
+def test_what_another_process_submitted_and_saw_end_since_the_last_look_is_told_of(
+    url: str,
+) -> None:
+    rig = BatchRig(url)
+    mine, others = rig.another("o1"), rig.another("o1")
+    assert mine.placements() == []
+    ended = attempts_end(rig, others, "0")
+    assert [each.attempt_id for each in mine.placements()] == ended
+
+
+def test_a_submission_that_batch_refuses_for_their_number_is_made_again(url: str) -> None:
+    rig = BatchRig(url)
+    for action in ("listjobs", "submitjob"):
+        said = {"status": 429, "code": "TooManyRequestsException", "action": action}
+        order_fault(url, kind="calls", calls=2, **said)
+    rig.scheduler.submit(an_attempt())
+    assert [each.stage for each in rig.scheduler.placements()] == [Stage.WAITING]
+
+
+@pytest.mark.parametrize(
+    ("machine_mib", "registered_mib"),
+    [(4_096, 3_700), (8_192, 7_600), (16_384, 15_400), (984_064, 931_900)],
+)
+def test_an_attempt_asks_for_little_less_memory_than_its_machine_registers(
+    machine_mib: int, registered_mib: int
+) -> None:
+    attempt = replace(an_attempt(), memory_mib=machine_mib * 15 // 16)
+    asked = job_of(attempt, "q", "o1")["containerOverrides"]["resourceRequirements"]
+    (memory_mib,) = (int(each["value"]) for each in asked if each["type"] == "MEMORY")
+    assert registered_mib * 0.96 < memory_mib < registered_mib - 32
 
 
 # Wire formats
@@ -260,11 +422,18 @@ class Recorder:
         self.bodies.setdefault(model.name, sent)
 
 
+def recording(fleet: Ec2Fleet) -> Recorder:
+    """Record what a fleet asks for from now on."""
+    recorder = Recorder()
+    for client in (fleet._groups, fleet._ec2, fleet._tags):
+        client.meta.events.register("before-call", recorder)
+    return recorder
+
+
 @pytest.mark.golden
 def test_what_makes_and_fills_a_group_stays_as_it_was(url: str) -> None:
-    fleet, recorder = Ec2Rig(url).fleet(), Recorder()
-    for client in (fleet._groups, fleet._ec2):
-        client.meta.events.register("before-call", recorder)
+    fleet = Ec2Rig(url).fleet()
+    recorder = recording(fleet)
     fleet.grow(POOL, names(2))
     fleet.retire(POOL, names(1))
     fleet.pools()

@@ -147,6 +147,11 @@ def test_a_job_is_registered_once_by_compare_and_set(nomad: Nomad) -> None:
         (a_job(Constraints=[{"Operand": "about"}]), 500, "Unknown constraint type"),
         (a_job(group={"Tasks": [a_task(Env={"A": 1})]}), 500, "Env must map strings to strings"),
         (a_job(group={"Tasks": [a_task(KillSignal="SIGWHAT")]}), 500, "unknown signal"),
+        (
+            a_job(group={"Tasks": [a_task(Resources={"MemoryMB": 500, "MemoryMaxMB": 400})]}),
+            500,
+            "MemoryMaxMB must not be less than MemoryMB",
+        ),
         (a_job(group={"Tasks": [a_task(Resources={"Cores": "4"})]}), 500, "Cores must be a whole"),
         (a_job(group={"Tasks": [a_task(Config={"command": 7})]}), 500, "missing command"),
     ],

@@ -56,5 +56,6 @@ def test_every_secret_and_setting_is_explained_where_it_says_who_reads_it(
 def test_every_function_that_calls_schedulers_has_what_each_of_them_needs() -> None:
     functions = {function.name: function for function in load_functions()}
     for name in ("dispatch", "autoscale"):
-        assert {"NOMAD_TOKEN", "KUBERNETES_TOKEN"} <= set(functions[name].secrets)
-        assert "BATON_AGENT_IMAGE" in functions[name].settings
+        needed = {"NOMAD_TOKEN", "KUBERNETES_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+        assert needed <= set(functions[name].secrets)
+        assert {"BATON_AGENT_IMAGE", "BATON_BUCKET_REGION"} <= set(functions[name].settings)

@@ -18,6 +18,7 @@ import pytest
 import requests
 from flask import Flask
 from flask.testing import FlaskClient
+from google.api_core.exceptions import InvalidArgument
 
 from emulators.up.client import Stack, stack
 from shared import wiring
@@ -328,9 +329,10 @@ def test_each_pool_says_why_it_does_not_serve_what_waits(farm: Farm) -> None:
     farm.submit(3, works_s=PATIENCE_S)
     farm.run()
     until(lambda: farm.up() == 2)
-    assert reasons() == {A: WaitingFor.SCHEDULER, B: WaitingFor.SCHEDULER}
+    until(lambda: [p.stage for p in farm.scheduler.placements()].count(Stage.WAITING) == 1)
+    assert reasons() == {A: WaitingFor.QUOTA, B: WaitingFor.QUOTA}
     farm.save(max_instances=2, zones={A.zone: False, B.zone: True})
-    assert reasons() == {A: WaitingFor.ZONE_OFF, B: WaitingFor.SCHEDULER}
+    assert reasons() == {A: WaitingFor.ZONE_OFF, B: WaitingFor.QUOTA}
     for each in farm.scheduler.placements():
         farm.scheduler.cancel(each.attempt_id)
     assert reasons() == {A: None, B: None}
@@ -348,7 +350,7 @@ def test_a_zone_that_is_switched_off_gets_nothing_and_is_emptied(farm: Farm) -> 
     farm.ticks_until(lambda: farm.size(A) == 0)
     assert farm.size(B) == 1
     farm.submit(1, works_s=0)
-    assert farm.run().decisions == []
+    assert not farm.run().decisions
 
 
 def test_growth_goes_elsewhere_when_a_zone_is_out_of_stock(farm: Farm) -> None:
@@ -359,6 +361,57 @@ def test_growth_goes_elsewhere_when_a_zone_is_out_of_stock(farm: Farm) -> None:
     (breaker,) = farm.orchestrator.breakers
     assert (breaker.pool, breaker.cause) == (A, "stock_out")
     assert breaker.state(wiring.now()) is BreakerState.OPEN
+
+
+def test_a_tick_forgets_nothing_that_another_one_has_learnt_meanwhile(farm: Farm) -> None:
+    other = B._replace(instance_type="e2-standard-4")
+    until_at = wiring.now() + timedelta(hours=1)
+    learnt = [Breaker(pool=other, until=until_at, cause=ProblemCode.DEAD_BOOTS)]
+
+    def meanwhile() -> str:
+        if learnt:
+            breakers = (learnt.pop(),)
+            wiring.orchestrator_store().change_orchestrator(
+                farm.orchestrator_id, lambda known: replace(known, breakers=breakers)
+            )
+        return uuid.uuid4().hex[:8]
+
+    farm.order_fault(
+        "compute",
+        kind="operation",
+        operation_type="createInstances",
+        code="ZONE_RESOURCE_POOL_EXHAUSTED",
+        count=1,
+    )
+    farm.submit(2, works_s=PATIENCE_S)
+    farm.run(new_token=meanwhile)
+    causes = {each.cause for each in farm.orchestrator.breakers}
+    assert causes == {ProblemCode.DEAD_BOOTS, ProblemCode.STOCK_OUT}
+
+
+def test_a_tick_that_cannot_remember_what_it_learnt_scales_all_the_same(
+    farm: Farm, caplog: pytest.LogCaptureFixture
+) -> None:
+    for size in range(1_048_500, 1_046_000, -100):  # as much as one document holds
+        try:
+            farm.save(instance_types=(SHAPE.instance_type, "x" * size))
+        except InvalidArgument:
+            continue
+        break
+    farm.order_fault(
+        "compute",
+        kind="operation",
+        operation_type="createInstances",
+        code="ZONE_RESOURCE_POOL_EXHAUSTED",
+        count=1,
+    )
+    farm.submit(2, works_s=PATIENCE_S)
+    with caplog.at_level(logging.ERROR, logger="baton"):
+        farm.run()
+    logged = [json.loads(each.message) for each in caplog.records if each.name == "baton"]
+    assert "breakers not remembered" in [each["event"] for each in logged]
+    assert not farm.orchestrator.breakers
+    assert farm.size() > 0
 
 
 def test_a_pool_that_was_out_of_stock_is_tried_with_one_machine_and_works_again_once_it_joins(
@@ -514,13 +567,57 @@ def test_a_tick_that_found_every_zone_it_tried_out_of_stock_asks_for_another_one
     farm: Farm,
 ) -> None:
     scale = Inbox(farm.stack, "scale")
-    code = "ZONE_RESOURCE_POOL_EXHAUSTED"
-    order = {"kind": "operation", "operation_type": "createInstances", "code": code}
-    farm.order_fault("compute", **order, count=2)
+    exhausted(farm, count=2)
     farm.submit(1)
     farm.tick()
     assert farm.size() == 0
     assert {"orchestrator_id": farm.orchestrator_id} in scale.take()
+
+
+def exhausted(farm: Farm, count: int) -> None:
+    """Have so many of the next orders for machines find none."""
+    code = "ZONE_RESOURCE_POOL_EXHAUSTED"
+    order = {"kind": "operation", "operation_type": "createInstances", "code": code}
+    farm.order_fault("compute", **order, count=count)
+
+
+def test_a_pool_that_an_operator_keeps_on_is_asked_once_a_tick_while_it_is_out_of_stock(
+    farm: Farm,
+) -> None:
+    farm.save(zones={A.zone: True}, pool_switches={A.pool_id: True})
+    exhausted(farm, count=10)
+    farm.submit(1)
+    rounds: list[TickReport] = []
+    asked: list[str] = []
+    for count in (1, 2):
+        report = farm.run(follow_up=rounds.append, ask_again=lambda: asked.append("scale"))
+        assert [len(each.grow) for each in report.decisions] == [1]
+        assert (len(rounds), asked) == (count, [])
+
+
+def test_a_tick_that_took_long_leaves_its_next_round_to_another_one(farm: Farm) -> None:
+    exhausted(farm, count=2)
+    farm.submit(1)
+    rounds: list[TickReport] = []
+    asked: list[str] = []
+    passed = timedelta()
+
+    def take_long(report: TickReport) -> None:
+        nonlocal passed
+        rounds.append(report)
+        passed = timedelta(seconds=61)
+
+    tick(
+        farm.orchestrator_id,
+        orchestrators=wiring.orchestrator_store(),
+        scheduler=farm.scheduler,
+        fleet=farm.fleet,
+        clock=lambda: wiring.now() + passed,
+        new_token=lambda: uuid.uuid4().hex[:8],
+        follow_up=take_long,
+        ask_again=lambda: asked.append("scale"),
+    )
+    assert (len(rounds), asked) == (1, ["scale"])
 
 
 @pytest.mark.parametrize(
@@ -564,6 +661,25 @@ def test_a_pool_that_cannot_be_listed_is_left_alone(farm: Farm) -> None:
     report = farm.run()
     assert len(report.errors) == 1
     assert all(each.pool != A for each in report.decisions)
+
+
+def test_growth_goes_elsewhere_as_long_as_a_pool_cannot_be_listed_and_that_pool_says_so(
+    farm: Farm,
+) -> None:
+    farm.submit(1, works_s=PATIENCE_S)
+    farm.run()
+    (own,) = [pool for pool in (A, B) if farm.size(pool)]
+    (other,) = {A, B} - {own}
+    path = f"{own.zone}/instanceGroupManagers/.*/listManagedInstances"
+    farm.order_fault("compute", kind="calls", calls=2, status=500, path=path)
+    farm.submit(3, works_s=PATIENCE_S)
+    for _ in range(2):
+        assert len(farm.run().errors) == 1
+    assert farm.size(other) >= 3
+    assert farm.size(own) == 1
+    states = {each.pool: each for each in wiring.orchestrator_store().pools(farm.orchestrator_id)}
+    assert states[own].waiting_note == "could not be listed: the provider could not be asked"
+    assert states[own].waiting_for is not None
 
 
 def test_a_tick_that_crashes_gives_its_lease_back(farm: Farm) -> None:
@@ -747,6 +863,23 @@ def test_ticks_go_on_while_nothing_can_be_kept(
     logged = [json.loads(each.message) for each in caplog.records if each.name == "baton"]
     assert {"tick not kept"} == {each["event"] for each in logged}
     assert kept_since(farm, begun) == []
+
+
+def test_a_tick_is_kept_once_its_lease_is_given_back(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, blobs = wiring.orchestrator_store(), wiring.blobs()
+    write, free = blobs.write, list[bool]()
+
+    def look_and_write(name: str, content: bytes, content_type: str) -> None:
+        held = store.begin_tick(farm.orchestrator_id, wiring.now())
+        free.append(held is not None and not store.release_tick(held))
+        write(name, content, content_type)
+
+    monkeypatch.setattr(blobs, "write", look_and_write)
+    farm.submit(1)
+    farm.tick()
+    assert free == [True]
 
 
 def test_what_is_kept_is_forgotten_after_14_days(farm: Farm) -> None:

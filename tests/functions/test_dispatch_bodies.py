@@ -31,10 +31,11 @@ __all__ = [
 
 NO_NUMBERS: list[Any] = [-1, 1.5, "100", True, 1e30]
 NO_TEXTS: list[Any] = [None, 7, ["text"]]
+NO_NAMES: list[Any] = [*NO_TEXTS, "", "x" * 254, "zone a", "z/a", "z-a\n", "zöne"]
 WRONG: dict[tuple[str, str], list[Any]] = {
     **{(call, "claim"): [None, 7, "x" * 15, "x" * 65] for call in BODIES},
-    ("claim", "instance"): NO_TEXTS,
-    ("claim", "zone"): NO_TEXTS,
+    ("claim", "instance"): NO_NAMES,
+    ("claim", "zone"): NO_NAMES,
     ("inputs", "md5s"): [None, "x", {MD5: 1}, [1], [None]],
     ("heartbeat", "memory_peak_mib"): NO_NUMBERS,
     ("logs", "first_line"): NO_NUMBERS,

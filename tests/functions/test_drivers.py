@@ -1,4 +1,4 @@
-"""What the catalogue says of machines reaches the drivers of orchestrators through the wiring."""
+"""What the catalogue says of machines, and the tokens of clusters, reach the drivers through the wiring."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -62,6 +62,34 @@ def test_kubernetes_is_asked_for_the_providers_machine_and_all_its_gpus(
         "nodeSelectorTerms"
     ]
     assert [machine_type] in [each["values"] for each in term["matchExpressions"]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "variable", "header", "prefix"),
+    [
+        ("nomad", "NOMAD_TOKEN", "X-Nomad-Token", ""),
+        ("kubernetes", "KUBERNETES_TOKEN", "Authorization", "Bearer "),
+    ],
+)
+def test_each_cluster_is_called_with_its_own_token_or_else_with_that_of_all(
+    cloud: Mapping[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    variable: str,
+    header: str,
+    prefix: str,
+) -> None:
+    monkeypatch.setenv("BATON_AGENT_IMAGE", "baton-agent:1")
+    monkeypatch.setenv(variable, "of-all")
+    monkeypatch.setenv(f"{variable}_FARM_EU", "of-farm-eu")
+    answer = {"metadata": {"name": "acme-00001-0-1", "uid": "uid-of-the-job"}}
+    for orchestrator_id, token in (("farm-eu", "of-farm-eu"), ("farm-us", "of-all")):
+        with recorded(answer) as (url, calls):
+            mine = an_orchestrator(
+                scheduler=kind, fleet="gce", scheduler_address=url, orchestrator_id=orchestrator_id
+            )
+            wiring.scheduler(mine).submit(an_attempt(Shape("cpu-4-16", False)))
+        assert {call["headers"][header] for call in calls} == {prefix + token}
 
 
 def test_batch_is_asked_for_all_gpus_of_a_machine(cloud: Mapping[str, str]) -> None:

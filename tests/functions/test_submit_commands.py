@@ -122,7 +122,7 @@ def test_a_job_is_edited_in_all_that_may_be_otherwise(studio: Studio) -> None:
 
 def test_what_is_done_about_each_cause_may_be_otherwise(studio: Studio) -> None:
     job_id = submitted(studio, autoretry_policy={"preempted": {"max_retries": 1}})
-    reply = edited(studio, job_id, standard_after=2)
+    reply = edited(studio, job_id, standard_after=7)
     assert list(reply.json["error"]["fields"]) == ["changes.standard_after"]
     changes = {"preempted_retries": 4, "standard_after": 2, "out_of_memory_retries": 0}
     assert edited(studio, job_id, **changes).status_code == 200
@@ -145,7 +145,7 @@ def test_what_is_done_about_each_cause_may_be_otherwise(studio: Studio) -> None:
         ({"project": "seal"}, "changes.project"),
         ({"preempted_retries": -1}, "changes.preempted_retries"),
         ({"standard_after": 1001}, "changes.standard_after"),
-        ({"preempted_retries": 1, "standard_after": 2}, "changes.standard_after"),
+        ({"preempted_retries": 1, "standard_after": 7}, "changes.standard_after"),
         ({"out_of_memory_retries": 11}, "changes.out_of_memory_retries"),
     ],
 )

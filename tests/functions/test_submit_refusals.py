@@ -93,7 +93,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"autoretry_policy": "always"}, "autoretry_policy"),
     ({"autoretry_policy": {"preempted": {"standard_after": -1}}}, "autoretry_policy.preempted.standard_after"),
     (
-        {"autoretry_policy": {"preempted": {"max_retries": 2, "standard_after": 3}}},
+        {"autoretry_policy": {"preempted": {"max_retries": 2, "standard_after": 8}}},
         "autoretry_policy.preempted.standard_after",
     ),
     ({"autoretry_policy": {"preempted": 3}}, "autoretry_policy.preempted"),
@@ -168,7 +168,7 @@ def test_only_the_first_faults_of_a_long_list_are_told(studio: Studio) -> None:
     "field",
     [
         "jobs.scout_task_ids", "jobs.metadata", "jobs.notify_emails", "jobs.title", "jobs.blocks",
-        "jobs.blocked_instances",
+        "jobs.blocked_instances", "jobs.larger", "jobs.placement",
         "pages.statuses", "pages.attempts", "pages.placed",
         "tasks.attempts", "tasks.command", "logs.lines",
     ],

@@ -1,13 +1,19 @@
 """An instance on which a job's frames fail, and succeed elsewhere, gets no more of them."""
 
 import logging
+from dataclasses import replace
+from datetime import timedelta
+from itertools import count
+from typing import Any
 
 import pytest
+from google.api_core.exceptions import FailedPrecondition
 
+from shared import wiring
 from shared.core.blocking import REFUSALS
 from shared.models.farm import Stage
 from shared.models.job import AttemptRef, Command, JobRef
-from shared.models.task import TaskStatus
+from shared.models.task import Outcome, TaskStatus
 from shared.services.control import order
 from shared.services.settle import settle
 from shared.tally import tally
@@ -15,6 +21,7 @@ from tests.services.calls import code_of
 from tests.services.farm import Farm
 
 BAD, GOOD = "instance-bad", "instance-good"
+MINUTES = count(1)
 
 
 def failing_there(farm: Farm, task_count: int = 8) -> JobRef:
@@ -28,9 +35,9 @@ def failing_there(farm: Farm, task_count: int = 8) -> JobRef:
 
 
 def deliver(farm: Farm, ref: JobRef) -> None:
-    """Deliver everything, and have the job summed, which nobody asks for twice in a second."""
+    """Deliver everything, and have the job summed when the look that may be put off is made."""
     farm.deliver()
-    assert farm.push("settle", ref) == 204
+    settle(ref, farm.ports_in(minutes=next(MINUTES)))
 
 
 def blocked(farm: Farm, ref: JobRef) -> tuple[str, ...]:
@@ -91,7 +98,7 @@ def test_an_instance_that_failed_before_anything_succeeded_is_blocked_by_the_fir
     run_all(farm, ref, [(BAD, "failed")] * 3)
     assert blocked(farm, ref) == ()
     farm.run(ref, "003", instance=GOOD)
-    farm.push("settle", ref)
+    deliver(farm, ref)
     assert blocked(farm, ref) == (BAD,)
 
 
@@ -208,3 +215,97 @@ def test_an_instance_stays_blocked_when_a_person_retries(farm: Farm) -> None:
     farm.deliver()
     assert blocked(farm, ref) == (BAD,)
     assert code_of(farm.agent(ref, "001", 2).claim(BAD)) == (410, "AttemptWithdrawn")
+
+
+def failing_unseen(farm: Farm) -> JobRef:
+    """Return a job with three failures on an instance, of which nobody has summed it since."""
+    ref = farm.submit(5)
+    farm.run(ref, "000", instance=GOOD)
+    deliver(farm, ref)
+    for task_id in ("001", "002", "003"):
+        farm.run(ref, task_id, outcome="failed", instance=BAD)
+    farm.published()
+    return ref
+
+
+class NoIndex:
+    """A ledger whose index is still being built."""
+
+    def endings(self, *_: Any) -> Any:
+        raise FailedPrecondition("The query requires an index")
+
+
+def test_a_job_is_summed_and_ends_though_nobody_can_look(
+    farm: Farm, caplog: pytest.LogCaptureFixture
+) -> None:
+    ref = failing_unseen(farm)
+    farm.run(ref, "004", instance=GOOD)
+    farm.published()
+    ahead = next(MINUTES)
+    ledger: Any = NoIndex()
+    with caplog.at_level(logging.WARNING, logger="baton"):
+        job = settle(ref, replace(farm.ports_in(minutes=ahead), ledger=ledger))
+    assert job.is_ended
+    assert caplog.text.count('"event":"not looked for instances to block"') == 1
+    assert blocked(farm, ref) == ()
+    settle(ref, farm.ports_in(minutes=ahead))
+    assert blocked(farm, ref) == (), "it was tried a moment ago"
+    settle(ref, farm.ports_in(minutes=ahead + 1))
+    assert blocked(farm, ref) == (BAD,), "what could not be looked at is made up for"
+
+
+def test_a_look_that_found_suspects_is_put_off_for_a_while_when_more_fails(farm: Farm) -> None:
+    ref = failing_there(farm, 9)
+    ahead = next(MINUTES)
+
+    def reads_when_summed(minutes: int) -> int:
+        farm.published()
+        tally.start()
+        settle(ref, farm.ports_in(minutes=minutes))
+        return tally.read_count
+
+    for task_id in ("004", "005", "006"):
+        farm.run(ref, task_id, outcome="failed", instance="bad-2")
+    assert reads_when_summed(ahead) > 2
+    farm.run(ref, "007", outcome="failed", instance="bad-2")
+    assert reads_when_summed(ahead) == 2  # the job and its page
+    assert reads_when_summed(ahead + 1) > 2
+
+
+def test_the_newest_failures_are_read_first(farm: Farm) -> None:
+    ref = farm.submit(3)
+    for task_id in ("002", "001", "000"):
+        farm.run(ref, task_id, outcome="failed", instance=f"on-{task_id}")
+    found = farm.ports.ledger.endings(ref, Outcome.FAILED, 2)
+    assert [each.instance for each in found] == ["on-000", "on-001"]
+
+
+def test_a_success_is_seen_behind_many_of_other_jobs(farm: Farm) -> None:
+    ref = farm.submit(1)
+    since = wiring.now()
+    farm.run(ref, instance=BAD)
+    entries = wiring.firestore_client().collection(f"accounts/{farm.account_id}/ledger")
+    (mine,) = [each.to_dict() or {} for each in entries.stream()]
+    batch = wiring.firestore_client().batch()
+    for number in range(101):
+        other = mine | {"job_id": "99999", "ended_at": since + timedelta(microseconds=number)}
+        batch.set(entries.document(f"99999-{number}-1"), other)
+    batch.commit()
+    ledger = farm.ports.ledger
+    assert ledger.has_ended_on(ref, BAD, Outcome.SUCCESS, since)
+    assert not ledger.has_ended_on(ref, BAD, Outcome.SUCCESS, wiring.now())
+    assert not ledger.has_ended_on(ref, GOOD, Outcome.SUCCESS, since)
+
+
+def test_where_the_scheduler_starts_the_machines_no_attempt_names_one(farm: Farm) -> None:
+    farm.limit(4)
+    ref = failing_there(farm)
+    farm.save_orchestrator(fleet="managed")
+    assert farm.agent(ref, "004").claim(BAD).status_code == 410
+    farm.deliver()
+    for each in farm.placements():
+        if each.attempt_id != AttemptRef(*ref, "004", 2).attempt_id:
+            farm.scheduler.cancel(each.attempt_id)
+    farm.join(BAD)
+    assert stage(farm, ref) is Stage.STARTED
+    assert code_of(farm.agent(ref, "004", 2).claim(BAD)) == (410, "AttemptWithdrawn")

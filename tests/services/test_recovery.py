@@ -1,5 +1,7 @@
 """The recovery ladder: where a task runs after its attempts were preempted, lost, or ran out of memory."""
 
+from dataclasses import replace
+
 import pytest
 from werkzeug.test import TestResponse
 
@@ -110,7 +112,8 @@ def test_after_two_preemptions_the_third_attempt_is_standard_and_paid_as_such(fa
     ]
     assert farm.task(ref).status is T.SUCCESS
     assert last(farm, ref).note == (
-        f"standard: 2 preemptible attempts were lost; avoids {ZONE}: attempt 2 was preempted there"
+        "standard: 2 preemptible attempts were lost; "
+        f"again in {ZONE}: attempt 2 was preempted there, but nothing elsewhere took it"
     )
     assert farm.findings(ref) == []
 
@@ -164,6 +167,14 @@ def test_a_process_that_claims_again_is_told_the_memory_that_it_has(farm: Farm) 
     assert memory_of(agent.claim()) == 30_720
 
 
+def test_one_that_was_claimed_before_its_memory_was_noted_has_the_jobs(farm: Farm) -> None:
+    ref = farm.submit(instance_type="own")
+    agent = placed_agent(farm, ref, 1)
+    assert memory_of(agent.claim()) == 0
+    farm.ports.jobs.change_job(ref, lambda job: replace(job, memory_mib=15_360))
+    assert memory_of(agent.claim()) == 15_360
+
+
 def edit(farm: Farm, ref: JobRef, what: JobEdit) -> None:
     machine = next((each for each in TYPES if each.name == what.instance_type), None)
 
@@ -192,6 +203,28 @@ def test_an_edit_of_the_policy_reaches_what_waits_at_the_scheduler(farm: Farm) -
     assert shapes(farm, ref) == {"000-2": "own:p"}
     edit(farm, ref, JobEdit(standard_after=1))
     assert shapes(farm, ref)["000-3"] == "own:s"
+    assert farm.findings(ref) == []
+
+
+def test_an_edit_of_the_policy_leaves_what_it_does_not_touch_where_it_is(farm: Farm) -> None:
+    ref = submit(farm, 3, preempted_retries=3)
+    run(farm, ref, 1, "preempted", task_id="001")
+    edit(farm, ref, JobEdit(standard_after=1))
+    farm.deliver()
+    waiting = [farm.task(ref, each).attempt for each in ("000", "001", "002")]
+    assert waiting == [1, 3, 1]
+    assert placed_agent(farm, ref, 1).claim().status_code == 200
+    farm.deliver()
+    assert farm.findings(ref) == []
+
+
+def test_what_is_no_zone_of_the_orchestrator_is_none_to_avoid(farm: Farm) -> None:
+    ref = submit(farm, preempted_retries=1)
+    agent = placed_agent(farm, ref, 1)
+    assert agent.call("claim", instance="i-1", zone="elsewhere").status_code == 200
+    assert agent.finish("preempted").status_code == 200
+    farm.deliver()
+    assert farm.avoided_zones(AttemptRef(*ref, "000", 2).attempt_id) == []
 
 
 def test_an_attempt_that_was_placed_for_another_machine_is_not_claimed(farm: Farm) -> None:

@@ -1,10 +1,15 @@
 """The sweep finishes whatever stopped half way, and is harmless at any time."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
+from shared.errors import Unplaceable
 from shared.models.job import Command, JobStatus, Sync, SyncState
 from shared.models.task import Outcome, TaskStatus
+from shared.ports import SubmittedAttempt
 from shared.services.control import carry_out, order
+from shared.services.sweep import sweep
 from tests.services.farm import Farm, ago
 
 T = TaskStatus
@@ -30,6 +35,45 @@ def test_what_was_placed_and_never_reached_the_scheduler_is_placed_again(farm: F
     farm.sweep()
     assert farm.placed(ref) == ["000-1", "001-1", "002-1"]
     farm.deliver()
+    assert farm.findings(ref) == []
+
+
+def test_what_the_scheduler_refuses_of_one_page_stops_nothing_else(farm: Farm) -> None:
+    farm.limit(101)
+    ref = farm.submit(101)
+    farm.deliver()
+    assert farm.agent(ref, "001").claim().status_code == 200
+    farm.backdate(ref, task_id="001", started=3610, alive=1230)
+    strays = {f"{ref.account_id}-{ref.job_id}-{each}-1" for each in ("000", "001", "002", "100")}
+    farm.scheduler.forget(sorted(strays))
+    farm.fail_scheduler(method="POST")
+    farm.sweep()
+    placed = farm.placed(ref)
+    assert len({"000-1", "002-1"}.intersection(placed)) == 1, "one of them was refused"
+    assert "100-1" in placed
+    assert farm.task(ref, "001").attempts[0].outcome is Outcome.LOST
+    farm.sweep(minutes=2)
+    assert {"000-1", "002-1"} <= set(farm.placed(ref))
+
+
+class Placeless:
+    """A scheduler that has no place for anything."""
+
+    def submit(self, attempt: SubmittedAttempt) -> None:
+        raise Unplaceable(f"no queue for {attempt.shape.name}")
+
+
+def test_what_the_scheduler_has_no_place_for_is_taken_back_each_time(farm: Farm) -> None:
+    ref = farm.submit(1)
+    farm.deliver()
+    placeless: Any = Placeless()
+    for number in (1, 2):
+        assert (farm.task(ref).attempt, farm.page(ref).placed) == (number, {"000": number})
+        ports = replace(farm.ports_in(minutes=number), schedulers=lambda _: placeless)
+        sweep({farm.account_id: []}, ports)
+        farm.deliver()
+    task = farm.task(ref)
+    assert (task.status, task.attempt, task.unclaimed) == (T.PENDING, 3, 2)
     assert farm.findings(ref) == []
 
 

@@ -160,7 +160,7 @@ def test_what_somebody_holds_is_not_released(farm: Farm) -> None:
 
 
 def test_a_job_is_edited_and_reviewed(farm: Farm) -> None:
-    ref = farm.submit(1)
+    ref = farm.submit(1, standard_micros_per_minute=6000)
     words = (farm.account_id, ref.job_id)
     told("job", "edit", *words, "--priority", 8, "--max-instances", 3)
     job: Job = farm.job(ref)
@@ -171,7 +171,7 @@ def test_a_job_is_edited_and_reviewed(farm: Farm) -> None:
     told("job", "edit", *words, *policy)
     job = farm.job(ref)
     assert (job.preempted_retries, job.standard_after, job.out_of_memory_retries) == (4, 2, 0)
-    assert "standard_after" in refused("job", "edit", *words, "--standard-after", 5)
+    assert "standard_after" in refused("job", "edit", *words, "--standard-after", 10)
     assert "does not apply" in refused("job", "reviewed", *words)
     farm.deliver()
     farm.run(ref, number=farm.task(ref).attempt)

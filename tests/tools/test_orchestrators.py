@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from shared import wiring
+from shared.models.account import Provider
 from shared.models.farm import (
     Breaker,
     Decision,
@@ -46,8 +47,9 @@ def learn(orchestrator_id: str, pool: PoolKey = POOL) -> Breaker:
     failed = Strike(
         pool=pool, cause=ProblemCode.DEAD_BOOTS, instance="baton-1", created_at=now, at=now
     )
-    known = store.orchestrator(orchestrator_id)
-    store.save_learnt(replace(known, breakers=(opened,), strikes=(failed,)))
+    store.change_orchestrator(
+        orchestrator_id, lambda known: replace(known, breakers=(opened,), strikes=(failed,))
+    )
     return opened
 
 
@@ -123,6 +125,34 @@ def test_a_region_has_a_switch_of_its_own(farm: Farm, tmp_path: Path) -> None:
     }
     said = refused("orchestrator", "off", "mars-1", "--region", "--yes")
     assert said == "Error: there is no orchestrator in region mars-1\n"
+
+
+def test_what_operators_switched_survives_that_its_file_is_stored_again(
+    farm: Farm, tmp_path: Path
+) -> None:
+    told("orchestrator", "create", described(tmp_path))
+    told("orchestrator", "off", "nomad-east", "--yes")
+    told("orchestrator", "off", "nomad-east", "--zone", "us-east1-b", "--yes")
+    zones = EAST["zones"] | {"us-east1-d": True}
+    told("orchestrator", "save", described(tmp_path, zones=zones))
+    stored = wiring.orchestrator_store().orchestrator("nomad-east")
+    assert stored.is_enabled is False
+    assert stored.zones == {"us-east1-b": False, "us-east1-c": False, "us-east1-d": True}
+    told("orchestrator", "save", described(tmp_path, is_enabled=True, zones={"us-east1-d": False}))
+    stored = wiring.orchestrator_store().orchestrator("nomad-east")
+    assert (stored.is_enabled, stored.zones) == (True, {"us-east1-d": True})
+
+
+def test_whose_machines_it_has_is_shown_and_kept_where_the_file_says_it(
+    farm: Farm, tmp_path: Path
+) -> None:
+    told("orchestrator", "create", described(tmp_path))
+    assert told("orchestrator", "show", "nomad-east")["provider"] == "gcp"
+    words = ("--set", "scheduler=kubernetes", "--set", "fleet=managed", "--set", "provider=aws")
+    told("orchestrator", "edit", "nomad-east", *words)
+    told("orchestrator", "edit", "nomad-east", "--set", "boot_s=90")
+    assert told("orchestrator", "show", "nomad-east")["provider"] == "aws"
+    assert wiring.orchestrator_store().orchestrator("nomad-east").provider is Provider.AWS
 
 
 def test_what_was_learnt_of_breakers_survives_every_change(farm: Farm, tmp_path: Path) -> None:

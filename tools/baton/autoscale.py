@@ -65,6 +65,8 @@ def replay_day(day: datetime, file: Path, orchestrator_id: str, limit: int) -> A
     for the next, and the same wish may count in many. This tells where two policies differ. What a policy comes to in
     the long run, the simulator tells.
 
+    Started, drained and retired is what was planned, then and now: what the provider refused then counts as well.
+
     Wished is how many instances there would be once a tick is carried out, on average over the ticks that saw anything.
     """
     found = replay(day.date(), read_fields(file), orchestrator_id, wiring.blobs())
@@ -92,7 +94,7 @@ _SUMMED = [f"{name}_{when}" for name in (*_COUNTED, "wished") for when in ("then
 
 
 def _sums(sums: Sums, tick_count: int) -> dict[str, Any]:
-    """Return what was decided then and now, side by side."""
+    """Return what was planned then and now, side by side."""
     result: dict[str, Any] = {}
     for name, each in _COUNTED.items():
         result |= {f"{name}_then": sums.then[each], f"{name}_now": sums.now[each]}

@@ -42,7 +42,10 @@ def create_orchestrator(file: Path) -> Answer:
 @file_argument
 @answers
 def save_orchestrator(file: Path) -> Answer:
-    """Store an orchestrator as a YAML file describes it, or change it."""
+    """Store an orchestrator as a YAML file describes it, or change it.
+
+    The zones that it has stay as they are switched, and it does too unless the file names is_enabled.
+    """
     return _saved(
         orchestrators.save_orchestrator(
             read_fields(file), wiring.orchestrator_store(), wiring.catalog_store()
@@ -173,6 +176,7 @@ def _shown(found: Orchestrator) -> Answer:
         for each in found.strikes
     ]
     return orchestrators.described(found) | {
+        "provider": found.provider,
         "is_region_enabled": found.is_region_enabled,
         "pool_switches": dict(found.pool_switches),
         "breakers": breakers,
