@@ -23,6 +23,18 @@ from shared.http import status_of
 
 ROOT = Path(__file__).parents[1]
 
+
+def imported(path: Path) -> set[str]:
+    """Return the modules that a file imports by name."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {each.name for each in node.names}
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{each.name}" for each in node.names}
+    return names
+
+
 # Each room of drivers, and the suite that tries all of them.
 SUITES = {
     "orchestrators": "test_scheduler_contract.py",
@@ -30,12 +42,14 @@ SUITES = {
     "blobs": "test_blobs_contract.py",
     "buses": "test_bus_contract.py",
 }
-DRIVERS = [
-    (room, path.stem)
+# What the wiring can choose; other files in these rooms are parts of one driver.
+DRIVERS = sorted(
+    (room, name.rpartition(".")[2])
+    for name in imported(ROOT / "shared" / "wiring.py")
     for room in SUITES
-    for path in sorted((ROOT / "shared" / room).glob("*.py"))
-    if path.stem != "__init__"
-]
+    if (ROOT / "shared" / room / f"{name.rpartition('.')[2]}.py").exists()
+    and name.startswith(f"shared.{room}.")
+)
 ERRORS: list[type[BatonError]] = [
     kind
     for _, kind in inspect.getmembers(errors, inspect.isclass)
@@ -57,17 +71,6 @@ FORBIDDEN = {
 def python_files(*rooms: str) -> Iterator[Path]:
     for room in rooms:
         yield from sorted((ROOT / room).rglob("*.py"))
-
-
-def imported(path: Path) -> set[str]:
-    """Return the modules that a file imports by name."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            names |= {each.name for each in node.names}
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module} | {f"{node.module}.{each.name}" for each in node.names}
-    return names
 
 
 def settings_of_the_wiring() -> list[str]:
