@@ -19,7 +19,14 @@ from emulators.up.state import MARKER, ROOT, StackError, StateDir
 logger = logging.getLogger("emulators.up")
 
 FIRESTORE_CLASS = "com.google.cloud.datastore.emulator.firestore.CloudFirestore"
-SECRETS = ("BATON_SIGNING_KEYS", "BATON_PUSH_TOKEN", "NOMAD_TOKEN", "KUBERNETES_TOKEN")
+SECRETS = (
+    "BATON_SIGNING_KEYS",
+    "BATON_PUSH_TOKEN",
+    "NOMAD_TOKEN",
+    "KUBERNETES_TOKEN",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+)
 # what a shell may hold that would send a component somewhere else
 FOREIGN = ("CONDUCTOR_", "GOOGLE_", "CLOUDSDK_", "GUNICORN_")
 
