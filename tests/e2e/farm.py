@@ -62,7 +62,7 @@ class Farm:
     def _baton(self, *words: str) -> dict[str, Any]:
         done = CliRunner().invoke(baton, [*words, "--json"], catch_exceptions=False)
         assert done.exit_code == 0, done.output
-        told: dict[str, Any] = json.loads(done.output.splitlines()[-1])
+        told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return told
 
     def url(self, path: str) -> str:
