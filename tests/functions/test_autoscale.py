@@ -186,6 +186,13 @@ class Farm:
         url = f"{self.stack.url(name)}/faults"
         requests.post(url, json=order, timeout=10).raise_for_status()
 
+    def faults(self, name: str) -> list[Any]:
+        """Return the faults of calls that were ordered and have not begun."""
+        calls: list[Any] = requests.get(f"{self.stack.url(name)}/faults", timeout=10).json()[
+            "calls"
+        ]
+        return calls
+
     def decisions(self) -> list[Mapping[str, Any]]:
         path = f"orchestrators/{self.orchestrator_id}/decisions"
         found = wiring.firestore_client().collection(path).stream()
@@ -716,7 +723,7 @@ def test_a_tick_that_is_killed_half_way_is_finished_by_a_later_one(farm: Farm) -
         "scale(wiring.orchestrator_store().orchestrator(sys.argv[1]))"
     )
     process = subprocess.Popen([sys.executable, "-c", alone, farm.orchestrator_id], cwd=ROOT)
-    until(lambda: farm.size(A) == 1)  # and the call for the other zone is under way
+    until(lambda: farm.size(A) == 1 and not farm.faults("compute"))  # the other call is under way
     process.kill()
     process.wait()
     assert farm.tick() == {"is_busy": True}
