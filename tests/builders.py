@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from shared.models.account import Account
+from shared.models.account import Account, InstanceType
 from shared.models.job import AttemptRef, Job
 from shared.models.task import Attempt, Page, PageSummary, Task, TaskStatus
 from shared.ports import JobStore
@@ -96,6 +96,20 @@ def an_account(**named: Any) -> Account:
     """Return a studio that may run ten instances."""
     given: dict[str, Any] = {"account_id": "acme", "name": "Acme", "max_instances": 10}
     return Account(**given | named)
+
+
+def a_machine(memory_gib: float) -> InstanceType:
+    """Return an instance type with so much memory."""
+    return InstanceType(
+        name="n2",
+        machine_type="n2",
+        cores=4,
+        memory_gib=memory_gib,
+        operating_system="linux",
+        description="",
+        price_micros_per_minute=1,
+        preemptible_micros_per_minute=1,
+    )
 
 
 def lines_of(jobs: JobStore, attempt: AttemptRef) -> list[str]:

@@ -8,7 +8,7 @@ from shared import wiring
 from shared.core.admission import is_admissible
 from shared.core.blocking import Awaited
 from shared.core.replay import PlannedTick
-from shared.log import log
+from shared.log import log, reason_of
 from shared.models.farm import Orchestrator
 from shared.models.job import JobRef
 from shared.models.task import TaskStatus
@@ -78,6 +78,6 @@ def scale_alone(orchestrator: Orchestrator) -> dict[str, Any]:
 
 def log_failure(event: str, orchestrator: Orchestrator, error: Exception) -> str:
     """Log what went wrong at one orchestrator; returns the reason."""
-    reason = f"{type(error).__name__}: {error}"
+    reason = reason_of(error)
     log("ERROR", event, orchestrator_id=orchestrator.orchestrator_id, reason=reason)
     return reason

@@ -30,6 +30,7 @@ from shared.fleets.ec2_resources import (
     pool_of,
     template_of,
 )
+from shared.fleets.empty_pools import EmptyPools
 from shared.models.farm import (
     FleetInstance,
     FleetProblem,
@@ -61,10 +62,7 @@ class Ec2Fleet:
         self._orchestrator = orchestrator
         self._machine = machine or Machine()
         self._ready: set[PoolKey] = set()
-        # The pools without machines at the latest listing; and those of them that had none at the one before either,
-        # into which nobody looks: groups are never removed, and each look is two calls.
-        self._empty: set[PoolKey] = set()
-        self._quiet: set[PoolKey] = set()
+        self._empty = EmptyPools()
         session = boto3.session.Session()
 
         def client(service: str, tries: int = 1) -> Any:
@@ -87,8 +85,7 @@ class Ec2Fleet:
     def grow(self, pool: PoolKey, names: Sequence[str]) -> None:
         if not names:
             return
-        self._empty.discard(pool)
-        self._quiet.discard(pool)
+        self._empty.note_growth(pool)
         with translated(f"growing {pool.zone}"):
             members, now = self._members(pool), datetime.now(UTC)
             there = {each.listed.name for each in members}
@@ -117,17 +114,17 @@ class Ec2Fleet:
             )
             listed = [(pool_of(group["Tags"]), group) for page in pages for group in page[_GROUPS]]
         found = {pool: group for pool, group in listed if pool is not None}
-        empty = {
-            pool
-            for pool, group in found.items()
-            if not group["DesiredCapacity"] and not group["Instances"]
-        }
-        self._quiet = empty & self._empty
-        self._empty = empty
+        self._empty.note(
+            [
+                pool
+                for pool, group in found.items()
+                if not group["DesiredCapacity"] and not group["Instances"]
+            ]
+        )
         return sorted(found)
 
     def instances(self, pool: PoolKey) -> list[FleetInstance]:
-        if pool in self._quiet:
+        if self._empty.is_quiet(pool):
             return []
         with translated(f"listing {pool.zone}"):
             found = [each.listed for each in self._members(pool)]
@@ -146,7 +143,7 @@ class Ec2Fleet:
 
     def problems(self, pool: PoolKey, since: datetime) -> list[FleetProblem]:
         found: list[FleetProblem] = []
-        if pool in self._quiet:
+        if self._empty.is_quiet(pool):
             return found
         with translated(f"reading activities of {pool.zone}"):
             for activity in self._activities(pool):

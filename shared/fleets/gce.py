@@ -18,6 +18,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import compute_v1
 
 from shared.errors import CloudError, OutOfCapacity, OverQuota, RateLimited, Unreachable
+from shared.fleets.empty_pools import EmptyPools
 from shared.fleets.gce_resources import (
     Machine,
     group_name,
@@ -73,11 +74,9 @@ class GceFleet:
         self._orchestrator = orchestrator
         self._machine = machine or Machine()
         self._ready: set[PoolKey] = set()
-        # All pools at the latest listing, None before there was any; of them those without machines; and those that
-        # had none at the one before either, into which nobody looks: each look is two of few calls.
+        # All pools at the latest listing, None before there was any.
         self._pools: set[PoolKey] | None = None
-        self._unused: set[PoolKey] = set()
-        self._quiet: set[PoolKey] = set()
+        self._empty = EmptyPools()
         options: dict[str, Any] = {}
         if endpoint:
             options["credentials"] = AnonymousCredentials()
@@ -125,8 +124,8 @@ class GceFleet:
                     found.add(pool)
                     if is_unused(group):
                         unused.add(pool)
-        self._quiet = unused & self._unused
-        self._pools, self._unused = found, unused
+        self._empty.note(unused)
+        self._pools = found
         return sorted(found)
 
     def _pools_seen(self, scope: str) -> set[PoolKey]:
@@ -139,7 +138,7 @@ class GceFleet:
         return {pool for pool in self._pools or () if pool.zone == zone}
 
     def instances(self, pool: PoolKey) -> list[FleetInstance]:
-        if pool in self._quiet:
+        if self._empty.is_quiet(pool):
             return []
         request = compute_v1.ListManagedInstancesInstanceGroupManagersRequest(
             max_results=PAGE_SIZE, **self._where(pool)
@@ -166,7 +165,7 @@ class GceFleet:
                 self._finish(started, pool.zone)
 
     def problems(self, pool: PoolKey, since: datetime) -> list[FleetProblem]:
-        if pool in self._quiet:
+        if self._empty.is_quiet(pool):
             return []
         request = compute_v1.ListErrorsInstanceGroupManagersRequest(
             max_results=PAGE_SIZE, **self._where(pool)
@@ -185,8 +184,7 @@ class GceFleet:
         return sorted((each for each in found if each.at >= since), key=lambda each: each.at)
 
     def _note_growth(self, pool: PoolKey) -> None:
-        self._unused.discard(pool)
-        self._quiet.discard(pool)
+        self._empty.note_growth(pool)
         if self._pools is not None:
             self._pools.add(pool)
 

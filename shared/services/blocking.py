@@ -13,7 +13,7 @@ from shared.core.blocking import (
     most_blocked,
     suspects,
 )
-from shared.log import log
+from shared.log import log, reason_of
 from shared.models.job import Job, JobRef
 from shared.models.task import Outcome
 from shared.ports import Ports
@@ -51,7 +51,7 @@ def block(before: Job, after: Job, ports: Ports) -> Job:
         return _noted(after, found, ports) if found != after.blocked_instances else after
     except Exception as error:  # noqa: BLE001  a job is summed, and ends, whatever becomes of the look
         _remember(ref, is_owed=True, until=now + _PAUSE)
-        reason = f"{type(error).__name__}: {error}"
+        reason = reason_of(error)
         ids = {"account_id": ref.account_id, "job_id": ref.job_id}
         log("WARNING", "not looked for instances to block", **ids, reason=reason)
         return after

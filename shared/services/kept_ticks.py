@@ -9,7 +9,7 @@ from datetime import date, datetime, timedelta
 from itertools import takewhile
 
 from shared.core.replay import PlannedTick
-from shared.log import log
+from shared.log import log, reason_of
 from shared.ports import Blobs
 from shared.schemas import planned_ticks
 
@@ -27,7 +27,7 @@ def keep_tick(tick: PlannedTick, blobs: Blobs) -> None:
     try:
         blobs.write(name, planned_ticks.written(tick), "application/gzip")
     except Exception as error:  # noqa: BLE001  the farm scales on whatever cannot be kept
-        reason = f"{type(error).__name__}: {error}"
+        reason = reason_of(error)
         log("ERROR", "tick not kept", orchestrator_id=orchestrator_id, reason=reason)
 
 

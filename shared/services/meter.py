@@ -14,7 +14,7 @@ from datetime import date, timedelta
 from typing import Any
 
 from shared.errors import Contended
-from shared.log import log
+from shared.log import log, reason_of
 from shared.models.money import LedgerSums
 from shared.models.task import Outcome
 from shared.ports import LedgerPart, Ports
@@ -50,7 +50,7 @@ def meter_all(ports: Ports) -> int:
             try:
                 meter(account_id, day, ports)
             except Exception as error:  # noqa: BLE001  logged, and tried again by the next round
-                reason = f"{type(error).__name__}: {error}"
+                reason = reason_of(error)
                 log("ERROR", "not metered", account_id=account_id, date=str(day), reason=reason)
     return len(accounts)
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TypeVar
 
 from shared.core.progress import missing_pages, unfinished_pages
-from shared.log import log
+from shared.log import log, reason_of
 from shared.models.farm import Placement, Stage
 from shared.models.job import AttemptRef, Job, JobRef, SyncState
 from shared.models.task import Page, PageSummary, TaskStatus
@@ -54,7 +54,7 @@ def _alone(work: Callable[[], Result], account_id: str, job_id: str) -> Result |
     try:
         return work()
     except Exception as error:  # noqa: BLE001  logged, and tried again by the next sweep
-        reason = f"{type(error).__name__}: {error}"
+        reason = reason_of(error)
         log("ERROR", "not swept", account_id=account_id, job_id=job_id, reason=reason)
         return None
 

@@ -12,13 +12,13 @@ from kubernetes import client
 
 from shared.core.recovery import usable_mib
 from shared.errors import CloudError
-from shared.models.account import InstanceType
 from shared.models.farm import Shape, Stage
 from shared.models.job import AttemptRef
 from shared.models.task import Outcome
 from shared.orchestrators.kubernetes import KubernetesScheduler
 from shared.orchestrators.kubernetes_bodies import Site, memory_of, name_of
 from shared.ports import SubmittedAttempt
+from tests.builders import a_machine
 from tests.contracts.kubernetes_rig import KubernetesRig, kubernetes_rig
 from tests.contracts.stand_ins import GPU_SHAPE, ROOT, SHAPE, nobody, order_fault, recorded, until
 from tests.emulators.farm import ZONE, Compute, stand_in
@@ -204,16 +204,7 @@ def test_different_attempts_have_different_names_that_kubernetes_takes() -> None
 
 def usual_memory(machine_gib: int) -> int:
     """Return what an attempt on such a machine is given to use."""
-    machine = InstanceType(
-        name="n2",
-        machine_type="n2",
-        cores=4,
-        memory_gib=machine_gib,
-        operating_system="linux",
-        description="",
-        price_micros_per_minute=1,
-        preemptible_micros_per_minute=1,
-    )
+    machine = a_machine(machine_gib)
     return usable_mib(machine)
 
 

@@ -10,26 +10,17 @@ import pytest
 import urllib3
 
 from shared.core.recovery import usable_mib
-from shared.models.account import InstanceType
 from shared.models.farm import Stage
 from shared.models.job import AttemptRef
 from shared.orchestrators.nomad import NomadScheduler, job_of
 from shared.ports import SubmittedAttempt
+from tests.builders import a_machine
 from tests.contracts.stand_ins import SHAPE, nobody
 
 
 def memory_of(machine_gib: float) -> dict[str, int]:
     """Return what an attempt on a machine asks for."""
-    machine = InstanceType(
-        name="c5",
-        machine_type="c5",
-        cores=4,
-        memory_gib=machine_gib,
-        operating_system="linux",
-        description="",
-        price_micros_per_minute=1,
-        preemptible_micros_per_minute=1,
-    )
+    machine = a_machine(machine_gib)
     attempt = SubmittedAttempt(
         ref=AttemptRef("acme", "00001", "0", 1),
         shape=SHAPE,

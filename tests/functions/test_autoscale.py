@@ -186,6 +186,12 @@ class Farm:
         url = f"{self.stack.url(name)}/faults"
         requests.post(url, json=order, timeout=10).raise_for_status()
 
+    def refuse_growth(self, count: int) -> None:
+        """Have so many calls for machines end in a stock-out."""
+        code = "ZONE_RESOURCE_POOL_EXHAUSTED"
+        kind = {"kind": "operation", "operation_type": "createInstances"}
+        self.order_fault("compute", **kind, code=code, count=count)
+
     def faults(self, name: str) -> list[Any]:
         """Return the faults of calls that were ordered and have not begun."""
         calls: list[Any] = requests.get(f"{self.stack.url(name)}/faults", timeout=10).json()[
@@ -383,13 +389,7 @@ def test_a_tick_forgets_nothing_that_another_one_has_learnt_meanwhile(farm: Farm
             )
         return uuid.uuid4().hex[:8]
 
-    farm.order_fault(
-        "compute",
-        kind="operation",
-        operation_type="createInstances",
-        code="ZONE_RESOURCE_POOL_EXHAUSTED",
-        count=1,
-    )
+    farm.refuse_growth(1)
     farm.submit(2, works_s=PATIENCE_S)
     farm.run(new_token=meanwhile)
     causes = {each.cause for each in farm.orchestrator.breakers}
@@ -405,13 +405,7 @@ def test_a_tick_that_cannot_remember_what_it_learnt_scales_all_the_same(
         except InvalidArgument:
             continue
         break
-    farm.order_fault(
-        "compute",
-        kind="operation",
-        operation_type="createInstances",
-        code="ZONE_RESOURCE_POOL_EXHAUSTED",
-        count=1,
-    )
+    farm.refuse_growth(1)
     farm.submit(2, works_s=PATIENCE_S)
     with caplog.at_level(logging.ERROR, logger="baton"):
         farm.run()
@@ -494,13 +488,7 @@ def test_where_the_scheduler_starts_machines_by_itself_a_tick_decides_nothing_an
 
 
 def test_growth_that_is_refused_goes_elsewhere_within_the_same_tick(farm: Farm) -> None:
-    farm.order_fault(
-        "compute",
-        kind="operation",
-        operation_type="createInstances",
-        code="ZONE_RESOURCE_POOL_EXHAUSTED",
-        count=1,
-    )
+    farm.refuse_growth(1)
     farm.submit(1)
     farm.run()
     assert farm.size() == 1
