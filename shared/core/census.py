@@ -32,7 +32,8 @@ class Backlog:
 
     Shapes: `expected_s` is what each will take, None when nobody knows; `is_passed_over`: machines went unused while
     they waited, so that another one may be of no use to them; `is_held`: not at the scheduler yet, because the account
-    or the job runs as much as it may, and there as soon as others end.
+    or the job runs as much as it may, and there as soon as others end; `avoided_zones`, by name, are those where they
+    would rather not run.
     """
 
     shape: Shape
@@ -40,6 +41,7 @@ class Backlog:
     expected_s: float | None = None
     is_passed_over: bool = False
     is_held: bool = False
+    avoided_zones: tuple[str, ...] = ()
 
 
 def expected_seconds(placements: Iterable[Placement], now: datetime) -> dict[str, float]:
@@ -70,17 +72,26 @@ def expected_seconds(placements: Iterable[Placement], now: datetime) -> dict[str
 def backlog(
     orchestrator: Orchestrator, placements: Sequence[Placement], expected_s: Mapping[str, float]
 ) -> list[Backlog]:
-    """Return what waits for a machine, by shape, how long it will take, and whether machines went unused beside it."""
+    """Return what waits for a machine, by shape, how long it will take, and whether machines went unused beside it.
+
+    Shapes: attempts that avoid other zones are other groups.
+    """
     passed_over = _passed_over(orchestrator, placements)
-    counts: defaultdict[tuple[Shape, float | None, bool], int] = defaultdict(int)
+    counts: defaultdict[tuple[Shape, float | None, bool, tuple[str, ...]], int] = defaultdict(int)
     for each in placements:
         if each.stage is Stage.WAITING:
             until = passed_over.get(each.shape)
             is_old = until is not None and _has_waited_since(each, until)
-            counts[each.shape, expected_s.get(_job(each)), is_old] += 1
+            counts[each.shape, expected_s.get(_job(each)), is_old, each.avoided_zones] += 1
     return [
-        Backlog(shape=shape, count=count, expected_s=seconds, is_passed_over=is_old)
-        for (shape, seconds, is_old), count in counts.items()
+        Backlog(
+            shape=shape,
+            count=count,
+            expected_s=seconds,
+            is_passed_over=is_old,
+            avoided_zones=avoided,
+        )
+        for (shape, seconds, is_old, avoided), count in counts.items()
     ]
 
 

@@ -1,8 +1,12 @@
-"""What is started: as much as is missing and the caps allow, in the cheapest healthy zones that have it."""
+"""What is started: as much as is missing and the caps allow, in the cheapest healthy zones that have it.
+
+As many of them as the attempts want that avoid a zone are started elsewhere, however much cheaper that zone is; if no
+other one has room they are started there all the same: an attempt never waits for its zone alone.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from shared.core.breaker import PROBE_COUNT, probing_count, standing
@@ -77,14 +81,15 @@ def growth(
     result: dict[PoolKey, Growth] = {}
     for shape, count in granted.items():
         ranks = _ranks(orchestrator, zones[shape], pools, prices)
-        placed = _place(count, floors[shape], zones[shape], ranks)
-        for key, added in placed.items():
+        placed = _place(count, floors[shape], zones[shape], ranks, demands.get(shape))
+        for key, added in placed.counts.items():
             floor = min(floors[shape].get(key, 0), added)
             result[key] = Growth(
                 added=added,
                 missing=missing[shape],
                 granted=count,
                 reason=_reason(demands.get(shape), missing[shape], count, added, floor)
+                + placed.notes.get(key, "")
                 + _probe(breakers[shape].get(key.zone)),
             )
     return result
@@ -134,19 +139,69 @@ def _within_quotas(
     return result
 
 
+@dataclass(frozen=True)
+class _Placed:
+    """How many of a shape go to each pool; `notes` say where avoided zones made a difference."""
+
+    counts: Mapping[PoolKey, int]
+    notes: Mapping[PoolKey, str] = field(default_factory=dict)
+
+
 def _place(
     count: int,
     floors: Mapping[PoolKey, int],
     zones: Mapping[PoolKey, tuple[int, int]],
     ranks: Mapping[PoolKey, tuple[int, int]],
-) -> dict[PoolKey, int]:
-    """Share out what a shape gets: the minimum of each pool first, then the cheapest and healthiest zones."""
+    demand: Demand | None,
+) -> _Placed:
+    """Share out what a shape gets: the minimum of each pool first, then the cheapest and healthiest zones.
+
+    As far as there is room, no zone gets so many that too few are left for those that avoid it.
+    """
     first = fill({key: (0, least) for key, least in floors.items()}, count)
-    left = {key: (size + first.get(key, 0), limit) for key, (size, limit) in zones.items()}
-    then = spread(count - sum(first.values()), left, ranks)
-    return {
-        key: first.get(key, 0) + then.get(key, 0) for key in zones if key in first or key in then
-    }
+    left, rest = _after(zones, first), count - sum(first.values())
+    freely = _sums(zones, first, spread(rest, left, ranks))
+    if demand is None or not demand.elsewhere:
+        return _Placed(freely)
+    bounds = []
+    for avoided, wanted in demand.elsewhere.items():
+        inside = [key for key in zones if key.zone in avoided]
+        bounds.append((inside, count - wanted - sum(first.get(key, 0) for key in inside)))
+    then = spread(rest, left, ranks, bounds)
+    # Where that is not all, no other zone has room: the zones that the fewest avoid come first.
+    last = {key: (demand.avoiding.get(key.zone, 0), *rank) for key, rank in ranks.items()}
+    forced = spread(rest - sum(then.values()), _after(left, then), last)
+    placed = _sums(zones, first, then, forced)
+    avoiding = {key.zone: demand.avoiding.get(key.zone, 0) for key in zones}
+    return _Placed(placed, _notes(avoiding, placed, forced, is_moved=placed != freely))
+
+
+def _sums(keys: Iterable[PoolKey], *some: Mapping[PoolKey, int]) -> dict[PoolKey, int]:
+    """Return what all of these give to each pool, if anything."""
+    sums = {key: sum(each.get(key, 0) for each in some) for key in keys}
+    return {key: count for key, count in sums.items() if count}
+
+
+def _after(
+    places: Mapping[PoolKey, tuple[int, int]], given: Mapping[PoolKey, int]
+) -> dict[PoolKey, tuple[int, int]]:
+    """Return places as they are once they have what was given."""
+    return {key: (size + given.get(key, 0), limit) for key, (size, limit) in places.items()}
+
+
+def _notes(
+    avoiding: Mapping[str, int],
+    placed: Iterable[PoolKey],
+    forced: Iterable[PoolKey],
+    *,
+    is_moved: bool,
+) -> dict[PoolKey, str]:
+    """Say what avoided zones have to do with what the pools get; `avoiding` is how many avoid each zone."""
+    said = [f", {count} keep away from {zone}" for zone, count in avoiding.items() if count]
+    notes = dict.fromkeys(placed, "".join(said)) if is_moved else {}
+    for key in forced:
+        notes[key] = f", {avoiding[key.zone]} keep away from here, but no other zone has room"
+    return notes
 
 
 def _ranks(

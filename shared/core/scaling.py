@@ -90,7 +90,7 @@ def plan(
             drain=tuple(order.drain),
             resume=tuple(order.resume),
             reason="; ".join(order.reasons),
-            facts=_facts(pools.get(pool, Pool()), demands.get(Shape(*pool[1:])), order.facts),
+            facts=_facts(pool, pools.get(pool, Pool()), demands.get(Shape(*pool[1:])), order.facts),
         )
         for pool, order in sorted(orders.items())
         if order.reasons
@@ -224,7 +224,9 @@ def _is_due(instance: Instance, orchestrator: Orchestrator, idle_s: int, now: da
     return paid_left <= timedelta(seconds=LEAVING_TICKS * orchestrator.tick_s)
 
 
-def _facts(pool: Pool, demand: Demand | None, more: Mapping[str, object]) -> dict[str, object]:
+def _facts(
+    key: PoolKey, pool: Pool, demand: Demand | None, more: Mapping[str, object]
+) -> dict[str, object]:
     """Return what a decision was based on, to be stored beside it."""
     return {
         "size": pool.size,
@@ -239,6 +241,7 @@ def _facts(pool: Pool, demand: Demand | None, more: Mapping[str, object]) -> dic
         "waiting": demand.waiting if demand else 0,
         "passed_over": demand.passed_over if demand else 0,
         "held": demand.held if demand else 0,
+        "avoiding": demand.avoiding.get(key.zone, 0) if demand else 0,
         "need": round(demand.need, 3) if demand else 0.0,
         "supply": round(demand.supply, 3) if demand else 0.0,
         **more,

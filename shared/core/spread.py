@@ -1,11 +1,11 @@
 """Split a number over places: evenly among equals, the best ones first."""
 
 from collections import defaultdict
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import TypeVar
 
 K = TypeVar("K", bound=Hashable)
-R = TypeVar("R", int, tuple[int, int])
+R = TypeVar("R", int, tuple[int, ...])
 
 
 def fill(tanks: Mapping[K, tuple[int, int]], amount: int) -> dict[K, int]:
@@ -32,12 +32,36 @@ def fill(tanks: Mapping[K, tuple[int, int]], amount: int) -> dict[K, int]:
     return result
 
 
-def spread(count: int, places: Mapping[K, tuple[int, int]], ranks: Mapping[K, R]) -> dict[K, int]:
-    """Fill the places (size, limit) of the lowest rank, then those of the next."""
+def spread(
+    count: int,
+    places: Mapping[K, tuple[int, int]],
+    ranks: Mapping[K, R],
+    bounds: Sequence[tuple[Collection[K], int]] = (),
+) -> dict[K, int]:
+    """Fill the places (size, limit) of the lowest rank, then those of the next.
+
+    Shapes: each of the `bounds` is some places and how many they get together at most.
+    """
     equals: defaultdict[R, dict[K, tuple[int, int]]] = defaultdict(dict)
     for key, place in places.items():
         equals[ranks[key]][key] = place
     result: dict[K, int] = {}
     for rank in sorted(equals):
-        result.update(fill(equals[rank], count - sum(result.values())))
+        bounded = _bounded(equals[rank], bounds, result) if bounds else equals[rank]
+        result.update(fill(bounded, count - sum(result.values())))
+    return result
+
+
+def _bounded(
+    places: Mapping[K, tuple[int, int]],
+    bounds: Sequence[tuple[Collection[K], int]],
+    given: Mapping[K, int],
+) -> dict[K, tuple[int, int]]:
+    """Lower the limits of places so that they exceed no bound, together with what was `given` to others before."""
+    result = dict(places)
+    for inside, most in bounds:
+        tanks = {key: place for key, place in result.items() if key in inside}
+        left = most - sum(given.get(key, 0) for key in inside)
+        shares = fill(tanks, max(left, 0))
+        result |= {key: (size, size + shares.get(key, 0)) for key, (size, _) in tanks.items()}
     return result

@@ -281,7 +281,9 @@ class Stage(StrEnum):
 class Placement:
     """An attempt as the scheduler sees it; the times are the scheduler's, as far as it knows them.
 
-    Shapes: `cause` is how it ended, where the scheduler knows what its agent may not have lived to say.
+    Shapes: `cause` is how it ended, where the scheduler knows what its agent may not have lived to say;
+    `avoided_zones`, by name, are those where it is started only if nothing is free elsewhere, empty where the scheduler
+    does not tell.
     """
 
     attempt_id: str
@@ -292,6 +294,7 @@ class Placement:
     started_at: datetime | None = None
     ended_at: datetime | None = None
     cause: Outcome | None = None
+    avoided_zones: tuple[str, ...] = ()
 
     @property
     def is_live(self) -> bool:

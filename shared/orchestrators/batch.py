@@ -6,7 +6,7 @@ beside it is `managed`. Queues are found by their tags (`baton-orchestrator`, `b
 unique: we look for the name first. Two that look at the same moment make two jobs, of which only one agent gets the
 attempt, and so do calls that are repeated after an answer got lost. Batch removes no job: one that is forgotten carries
 a tag. It can be told of no zone and no machine that an attempt avoids; who starts on such a machine is refused when it
-claims its attempt.
+claims its attempt. So no placement says which zones it avoids: nobody but Batch starts machines for it.
 Source: https://docs.aws.amazon.com/batch/latest/APIReference/, read 2026-11.
 """
 

@@ -18,6 +18,7 @@ from shared.models.farm import Node, Placement, Shape, Stage
 from shared.models.task import Outcome
 from shared.orchestrators.kubernetes_bodies import (
     ATTEMPT,
+    AVOIDED_ZONES,
     INSTANCE_TYPE,
     ORCHESTRATOR,
     PREEMPTIBLE,
@@ -44,7 +45,7 @@ AT_ONCE = 8
 JOB_NAME = "batch.kubernetes.io/job-name"  # the label by which the Job controller marks its pods
 
 # What is read of Jobs and pods.
-ANNOTATIONS = (ATTEMPT, INSTANCE_TYPE, PREEMPTIBLE)
+ANNOTATIONS = (ATTEMPT, AVOIDED_ZONES, INSTANCE_TYPE, PREEMPTIBLE)
 SPEC = ("nodeName", "suspend")
 STATUS = ("phase", "reason")
 CONDITIONS = frozenset({"Complete", "Failed", "DisruptionTarget"})
@@ -191,7 +192,7 @@ def _cut(found: Wire) -> Wire:
             "name": found["metadata"]["name"],
             "creationTimestamp": found["metadata"]["creationTimestamp"],
             "labels": {name: labels[name] for name in (JOB_NAME,) if name in labels},
-            "annotations": {name: annotations[name] for name in ANNOTATIONS},
+            "annotations": {name: annotations[name] for name in ANNOTATIONS if name in annotations},
         },
         "spec": {name: found["spec"][name] for name in SPEC if name in found["spec"]},
         "status": {
@@ -219,6 +220,7 @@ def _placement(job: Wire | None, pod: Wire | None, up: set[str]) -> Placement:
         started_at=started_at,
         ended_at=ended_at if stage in (Stage.ENDED, Stage.LOST) else None,
         cause=_cause(pod, is_preemptible=shape.is_preemptible) if pod else None,
+        avoided_zones=tuple(sorted(filter(None, said.get(AVOIDED_ZONES, "").split(",")))),
     )
 
 

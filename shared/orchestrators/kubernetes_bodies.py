@@ -23,6 +23,7 @@ ORCHESTRATOR = "baton/orchestrator"
 ATTEMPT = "baton/attempt"
 INSTANCE_TYPE = "baton/instance-type"
 PREEMPTIBLE = "baton/preemptible"
+AVOIDED_ZONES = "baton/avoided-zones"
 
 TYPE_LABEL = "node.kubernetes.io/instance-type"
 ZONE_LABEL = "topology.kubernetes.io/zone"
@@ -113,6 +114,8 @@ def job_of(attempt: SubmittedAttempt, site: Site) -> dict[str, Any]:
         INSTANCE_TYPE: attempt.shape.instance_type,
         PREEMPTIBLE: str(attempt.shape.is_preemptible).lower(),
     }
+    if attempt.avoided_zones:
+        annotations[AVOIDED_ZONES] = ",".join(attempt.avoided_zones)
     stays = {
         "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
         "karpenter.sh/do-not-disrupt": "true",

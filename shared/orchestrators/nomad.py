@@ -184,6 +184,8 @@ def job_of(attempt: SubmittedAttempt, orchestrator_id: str) -> dict[str, Any]:
         "instance_type": shape.instance_type,
         "preemptible": str(shape.is_preemptible).lower(),
     }
+    if attempt.avoided_zones:  # lists of jobs show this, and no affinities
+        meta["avoided_zones"] = ",".join(attempt.avoided_zones)
     wanted = [
         {"LTarget": f"${{meta.{name}}}", "RTarget": meta[name], "Operand": "="}
         for name in ("orchestrator", "instance_type", "preemptible")
@@ -250,6 +252,7 @@ def _of_job(job: Wire) -> Placement:
         shape=Shape(meta["instance_type"], meta["preemptible"] == "true"),
         stage=Stage.ENDED if job["Status"] == "dead" else Stage.WAITING,
         submitted_at=_at(job["SubmitTime"]),
+        avoided_zones=tuple(sorted(filter(None, meta.get("avoided_zones", "").split(",")))),
     )
 
 
@@ -268,7 +271,12 @@ def _of_alloc(alloc: Wire, shape: Shape) -> Placement:
 
 
 def _placed(job: Placement, alloc: Placement) -> Placement:
-    return replace(alloc, shape=job.shape, submitted_at=job.submitted_at)
+    return replace(
+        alloc,
+        shape=job.shape,
+        submitted_at=job.submitted_at,
+        avoided_zones=job.avoided_zones,
+    )
 
 
 def _leftover(alloc: Placement) -> Placement:

@@ -30,7 +30,10 @@ def an_eventful_tick() -> PlannedTick:
         inputs=PlanInputs(
             orchestrator=an_orchestrator(min_sizes={A.pool_id: 2}, breakers=(BREAKER,)),
             now=NOW,
-            backlog=(Backlog(shape=SHAPE, count=3, expected_s=12.5),),
+            backlog=(
+                Backlog(shape=SHAPE, count=3, expected_s=12.5),
+                Backlog(shape=SHAPE, count=1, avoided_zones=("z-a",)),
+            ),
             instances=(an_instance("i1", S.IDLE), an_instance("i2", S.BUSY, free_in_s=4.25)),
             prices={A: 1200},
             unlisted_count=1,
@@ -109,6 +112,14 @@ def changed(path: Sequence[str | int], value: object) -> bytes:
 INPUTS = ("tick", "inputs")
 
 
+def test_a_tick_that_was_kept_before_zones_could_be_avoided_avoids_none() -> None:
+    tick = an_eventful_tick()
+    found = read(changed([*INPUTS, "backlog", 1, "avoided_zones"], None), "a tick")
+    (first, second) = tick.inputs.backlog
+    plain = replace(tick.inputs, backlog=(first, replace(second, avoided_zones=())))
+    assert found == replace(tick, inputs=plain)
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -120,6 +131,8 @@ INPUTS = ("tick", "inputs")
             "Orchestrator .* spare_percent",
         ),
         (changed([*INPUTS, "orchestrator", "spares"], 1), "Orchestrator .* spares"),
+        (changed([*INPUTS, "backlog", 0, "is_held"], None), "Backlog .* is_held"),
+        (changed([*INPUTS, "backlog", 0], []), ""),
         (changed([*INPUTS, "instances", 0, "status"], "asleep"), "asleep"),
         (changed([*INPUTS, "instances", 0, "pool"], "nowhere"), ""),
         (changed([*INPUTS, "now"], "noon"), "noon"),

@@ -74,6 +74,9 @@ _backlogs = st.lists(
         expected_s=st.none() | st.floats(0.5, 500),
         is_passed_over=st.booleans(),
         is_held=st.booleans(),
+        avoided_zones=st.sets(st.sampled_from(ZONES), max_size=2).map(
+            lambda zones: tuple(sorted(zones))
+        ),
     ),
     max_size=5,
 )

@@ -326,6 +326,9 @@ _groups = st.builds(
     count=st.integers(0, 60),
     expected_s=st.none() | st.floats(0.5, 500),
     is_passed_over=st.booleans(),
+    avoided_zones=st.sets(st.sampled_from(ZONES), max_size=2).map(
+        lambda zones: tuple(sorted(zones))
+    ),
 )
 _backlogs = st.lists(_groups, max_size=5)
 
