@@ -67,18 +67,30 @@ class Driver:
 
     `has_leftovers`: forgotten attempts still show where and when they ran; `has_nodes`: machines are listed, in zones,
     and can be taken out of use and avoided; where they are the provider's own business, they are not.
+    `lists_avoided_zones`: what waits is listed with the zones that it avoids; Batch can be told of none, its list shows
+    no tags, and nobody else starts machines for what waits there.
     """
 
     module: ModuleType
     rig: Callable[[Path], AbstractContextManager[Rig]]
     has_leftovers: bool
     has_nodes: bool = True
+    lists_avoided_zones: bool = True
 
 
 DRIVERS = [
     pytest.param(Driver(nomad, rig=nomad_rig, has_leftovers=True), id="nomad"),
     pytest.param(Driver(kubernetes, rig=kubernetes_rig, has_leftovers=False), id="kubernetes"),
-    pytest.param(Driver(batch, rig=batch_rig, has_leftovers=False, has_nodes=False), id="batch"),
+    pytest.param(
+        Driver(
+            batch,
+            rig=batch_rig,
+            has_leftovers=False,
+            has_nodes=False,
+            lists_avoided_zones=False,
+        ),
+        id="batch",
+    ),
 ]
 
 
@@ -253,6 +265,19 @@ def test_an_attempt_goes_to_a_zone_it_avoids_when_nothing_else_is_free(rig: Rig)
         rig.scheduler.placements, holds=lambda all_: all(p.stage is Stage.STARTED for p in all_)
     )
     assert {p.attempt_id: p.instance for p in found}["acme-00001-1-1"] == "i-1"
+
+
+@pytest.mark.parametrize("avoided", [(), ("z-a",), ("z-b", "z-a")], ids=str)
+def test_an_attempt_is_listed_with_the_zones_it_avoids_by_name(
+    rig: Rig, driver: Driver, avoided: tuple[str, ...]
+) -> None:
+    shown = tuple(sorted(avoided)) if driver.lists_avoided_zones else ()
+    rig.scheduler.submit(an_attempt(zones=("z-a", "z-b", "z-c"), avoided_zones=avoided))
+    assert stage(rig, Stage.WAITING).avoided_zones == shown
+    rig.scheduler.submit(an_attempt(zones=("z-a", "z-b", "z-c"), avoided_zones=("z-c",)))
+    assert only(rig.scheduler.placements()).avoided_zones == shown
+    rig.join("i-1")
+    assert stage(rig, Stage.STARTED).avoided_zones == shown
 
 
 @pytest.mark.usefixtures("avoidable")

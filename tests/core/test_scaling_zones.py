@@ -327,13 +327,13 @@ def test_as_few_as_possible_are_started_where_they_are_avoided_and_that_costs_as
     added = grown(decide(orchestrator, backlog, there, prices=prices))
     price = {zone: prices[A._replace(zone=zone)] for zone in ZONES}
     got = {zone: added.get(A._replace(zone=zone), 0) for zone in ZONES}
-    least = in_vain(wanted, room, dict.fromkeys(ZONES, 0))
-    assert in_vain(wanted, got, dict.fromkeys(ZONES, 0)) == least
-    cost = in_vain(wanted, room, price, penalty=1_000_000) - 1_000_000 * least
+    least = least_cost(wanted, room, dict.fromkeys(ZONES, 0))
+    assert least_cost(wanted, got, dict.fromkeys(ZONES, 0)) == least
+    cost = least_cost(wanted, room, price, penalty=1_000_000) - 1_000_000 * least
     assert sum(price[zone] * count for zone, count in got.items()) == pytest.approx(cost, abs=0.01)
 
 
-def in_vain(
+def least_cost(
     wanted: list[tuple[str | None, int]],
     room: dict[str, int],
     price: dict[str, int],
