@@ -88,10 +88,11 @@ Each cause is counted by itself, for scouts as for other tasks; what was withdra
 them. While the job is killed nothing is tried again, and what does not succeed is killed. While it is held, what is
 tried again holds.
 
-A task that was preempted or lost avoids the zone where that happened last, as long as another has room; once as many of
-its preemptible attempts were lost as the job's `standard_after` says, it runs on standard machines. One that ran out of
-memory goes to the next larger instance type of its orchestrator, at most as many steps as it may be tried again and at
-most {MOST_MEMORY} times the memory of the job's own.
+A task that was preempted or lost avoids the zone where that happened last, as long as another has room: it is started
+elsewhere, and where no machine is free or booting for it the next one boots elsewhere. Once as many of its preemptible
+attempts were lost as the job's `standard_after` says, it runs on standard machines. One that ran out of memory goes to
+the next larger instance type of its orchestrator, at most as many steps as it may be tried again and at most
+{MOST_MEMORY} times the memory of the job's own.
 
 ### What people may order
 
