@@ -168,7 +168,7 @@ def _place(
         inside = [key for key in zones if key.zone in avoided]
         bounds.append((inside, count - wanted - sum(first.get(key, 0) for key in inside)))
     then = spread(rest, left, ranks, bounds)
-    # Where that is not all, no other zone has room: the zones that the fewest avoid come first.
+    # Where that is not all, the zones with room are avoided: those that the fewest avoid come first.
     last = {key: (demand.avoiding.get(key.zone, 0), *rank) for key, rank in ranks.items()}
     forced = spread(rest - sum(then.values()), _after(left, then), last)
     placed = _sums(zones, first, then, forced)
@@ -200,7 +200,7 @@ def _notes(
     said = [f", {count} keep away from {zone}" for zone, count in avoiding.items() if count]
     notes = dict.fromkeys(placed, "".join(said)) if is_moved else {}
     for key in forced:
-        notes[key] = f", {avoiding[key.zone]} keep away from here, but no other zone has room"
+        notes[key] = f", {avoiding[key.zone]} keep away from here, but no better zone has room"
     return notes
 
 

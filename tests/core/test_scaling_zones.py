@@ -163,7 +163,7 @@ def test_the_reason_names_what_is_avoided_where_that_made_a_difference() -> None
 def test_the_reason_says_when_an_avoided_zone_was_the_only_one() -> None:
     decisions = decide(an_orchestrator(max_per_pool=2), [avoids(3, "z-a")], prices=DEAR)
     assert reasons(decisions) == {
-        A: "3 wait, 0 free or booting: 1 more, 3 keep away from here, but no other zone has room",
+        A: "3 wait, 0 free or booting: 1 more, 3 keep away from here, but no better zone has room",
         B: "3 wait, 0 free or booting: 2 more, 3 keep away from z-a",
     }
 

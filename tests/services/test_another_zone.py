@@ -161,7 +161,7 @@ def test_where_no_other_zone_is_open_the_next_machine_boots_where_the_last_one_w
     place.lose(ref, 1)
     place.tick()
     assert (len(place.machines(A)), len(place.machines(B))) == (1, 0)
-    said = "1 keep away from here, but no other zone has room"
+    said = "1 keep away from here, but no better zone has room"
     assert place.decision(A).reason.endswith(f"1 wait, 0 free or booting: 1 more, {said}")
     assert place.instance(ref, 2) in place.machines(A)
 
