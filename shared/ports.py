@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from shared.models.account import (
     Account,
     ApiKey,
+    Budget,
     InstanceType,
     Package,
     Principal,
@@ -213,11 +214,23 @@ class LedgerPart(NamedTuple):
     outcome: Outcome | None = None
 
 
+class LedgerSpan(NamedTuple):
+    """Which entries: those of a project, of all where it is empty, from a UTC day on and before another, if named."""
+
+    project: str = ""
+    first: date | None = None
+    before: date | None = None
+
+
 class LedgerStore(Protocol):
     """What the ledger comes to, and the days that are drawn from it."""
 
     def sums(self, account_id: str, parts: Sequence[LedgerPart]) -> list[LedgerSums]:
         """Return what each part comes to, all as of one moment; no entry is read, the database adds up."""
+        ...
+
+    def spent(self, account_id: str, spans: Sequence[LedgerSpan]) -> list[int]:
+        """Return what each span has cost, in micro-dollars; no entry is read, the database adds up."""
         ...
 
     def values(self, account_id: str, day: date, name: str) -> list[str]:
@@ -308,7 +321,22 @@ class AccountStore(Protocol):
         """Store a new account; False, and nothing changes, when it is there already."""
         ...
 
-    def save_account(self, account: Account) -> None: ...
+    def save_account(self, account: Account) -> None:
+        """Store all of an account but whether it has budgets."""
+        ...
+
+    def budgets(self, account_id: str) -> list[Budget]:
+        """Return the budgets of an account and its projects, by project; its own is the first."""
+        ...
+
+    def change_budgets(
+        self, account_id: str, change: Callable[[Sequence[Budget]], Sequence[Budget]]
+    ) -> None:
+        """Replace the budgets and note on the account whether it has any, in one commit. `change` may run repeatedly.
+
+        Raises: Contended; whatever `change` raises.
+        """
+        ...
 
     def project(self, account_id: str, name: str) -> Project:
         """Raises: NotFound."""

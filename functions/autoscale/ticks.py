@@ -5,13 +5,12 @@ from collections.abc import Collection
 from typing import Any
 
 from shared import wiring
-from shared.core.admission import is_admissible
+from shared.core.admission import awaited_count, is_admissible
 from shared.core.blocking import Awaited
 from shared.core.replay import PlannedTick
 from shared.log import log, reason_of
 from shared.models.farm import Orchestrator
 from shared.models.job import JobRef
-from shared.models.task import TaskStatus
 from shared.services.autoscale import TickReport, tick
 from shared.services.explain import explain
 from shared.services.kept_ticks import keep_tick
@@ -38,7 +37,7 @@ def scale(orchestrator: Orchestrator) -> dict[str, Any]:
     def pending(jobs: Collection[JobRef]) -> dict[JobRef, Awaited]:
         found = wiring.job_store().jobs(jobs)
         return {
-            job.ref: Awaited(job.counts.get(TaskStatus.PENDING, 0), job.blocked_instances)
+            job.ref: Awaited(awaited_count(job), job.blocked_instances)
             for job in found
             if is_admissible(job)
         }

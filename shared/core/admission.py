@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from shared.core.budgets import Spending
+from shared.core.limits import limits_of, own_limits
 from shared.models.account import Account
 from shared.models.job import Fence, Job, JobRef, SyncState
-from shared.models.task import PageSummary, WaitingFor
+from shared.models.task import PageSummary, TaskStatus, WaitingFor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,34 +26,57 @@ def is_admissible(job: Job) -> bool:
     return job.fence is Fence.OPEN and job.sync.state is SyncState.DONE and not job.is_ended
 
 
+def awaited_count(job: Job) -> int:
+    """Return for how many tasks of a job a machine is of use, also of those that are not at the scheduler yet.
+
+    What a limit or a licence holds back starts as others end. What a budget does may wait for its next month: for that
+    no machine is kept, and those at the scheduler are counted there.
+    """
+    return 0 if job.waiting_for is WaitingFor.BUDGET else job.counts.get(TaskStatus.PENDING, 0)
+
+
+def in_flight_counts(pages: Mapping[JobRef, Sequence[PageSummary]]) -> dict[JobRef, int]:
+    """Return how many attempts of each job are at a scheduler or running."""
+    return {ref: sum(page.in_flight_count for page in each) for ref, each in pages.items()}
+
+
+def ready_count(job: Job, pages: Mapping[JobRef, Sequence[PageSummary]]) -> int:
+    """Return how many tasks of a job could be given to a scheduler now, were there no limits."""
+    if not is_admissible(job):
+        return 0
+    return max(sum(page.ready_count for page in pages.get(job.ref, ())), 0)
+
+
 def turns(
-    account: Account, jobs: Sequence[Job], pages: Mapping[JobRef, Sequence[PageSummary]]
+    account: Account,
+    jobs: Sequence[Job],
+    pages: Mapping[JobRef, Sequence[PageSummary]],
+    spending: Spending | None = None,
 ) -> list[Turn]:
     """Return the jobs that have ready tasks, first come first: priority, then age, then id.
 
-    Every attempt in flight counts against the account's limit, also those of jobs that may start nothing now.
+    Every attempt in flight counts against the limits, also those of jobs that may start nothing now. What holds a job
+    back is the limit that leaves it the fewest attempts; it takes nothing from those that this limit is not for.
     """
-    in_flight = {ref: sum(page.in_flight_count for page in each) for ref, each in pages.items()}
-    left = account.max_instances - sum(in_flight.values())
+    in_flight = in_flight_counts(pages)
+    shared = limits_of(account, jobs, in_flight, spending)
     result = []
     for job in sorted(jobs, key=_order):
-        ready_count = sum(page.ready_count for page in pages.get(job.ref, ()))
-        if not is_admissible(job) or ready_count <= 0:
+        count = ready_count(job, pages)
+        if not count:
             continue
-        quota, note = max(left, 0), f"the account runs {account.max_instances} instances at most"
-        if job.max_instances:
-            room = max(job.max_instances - in_flight[job.ref], 0)
-            if room < quota:
-                quota, note = room, f"the job runs {job.max_instances} instances at most"
-        quota = min(quota, ready_count)
-        left -= quota
+        limits = [each for each in shared if job.ref in each.takes] + own_limits(job, in_flight)
+        binding = min(limits, key=lambda each: each.room(job.ref))
+        quota = min(binding.room(job.ref), count)
+        for each in limits:
+            each.take(job.ref, quota)
         result.append(
             Turn(
                 job=job,
-                ready_count=ready_count,
+                ready_count=count,
                 quota=quota,
-                waiting_for=WaitingFor.LIMIT,
-                note=note,
+                waiting_for=binding.reason,
+                note=binding.note(job.ref),
             )
         )
     return result

@@ -2,12 +2,10 @@
 
 from shared.core.recovery import next_step
 from shared.models.job import Fence, Job
-from shared.models.task import Task, TaskStatus, WaitingFor
+from shared.models.task import LIMITS, Task, TaskStatus, WaitingFor
 
 # What a job waits for before any of its tasks can be given to a scheduler.
-_BEFORE_THE_SCHEDULER = frozenset(
-    {WaitingFor.UPLOAD, WaitingFor.SYNC, WaitingFor.LIMIT, WaitingFor.ADMISSION}
-)
+_BEFORE_THE_SCHEDULER = LIMITS | {WaitingFor.UPLOAD, WaitingFor.SYNC, WaitingFor.ADMISSION}
 # What is said of a whole job, and is never why one of its tasks that may start waits.
 _OF_HELD_TASKS = frozenset({WaitingFor.HOLD, WaitingFor.SCOUT})
 

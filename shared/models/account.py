@@ -38,12 +38,30 @@ class Principal:
     projects: tuple[str, ...] = ()
 
 
+class Period(StrEnum):
+    """For how long a budget lasts."""
+
+    TOTAL = "total"  # for good
+    MONTH = "month"  # from the first of each month on, in UTC
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What may be spent within a period: by a project, or by the whole account where `project` is empty."""
+
+    limit_micros: int
+    period: Period = Period.TOTAL
+    project: str = ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Account:
     """A studio.
 
     `max_instances` caps attempts in flight, 0 means none may start; its clients add `environment` to each job. Each of
-    its people and API keys may call `requests_per_s` times a second, more than 0, in the long run.
+    its people and API keys may call `requests_per_s` times a second, more than 0, in the long run. `licences` maps a
+    licence product to the seats there are for it, since `licences_set_at`; one that is not named is not limited.
+    `has_budgets` tells whether there are any to be read.
     It is offered the instance types of one `provider`: a client takes all names in its menu for the same one's.
     """
 
@@ -53,6 +71,9 @@ class Account:
     requests_per_s: int = REQUESTS_PER_S
     provider: Provider = Provider.GCP
     environment: tuple["Variable", ...] = ()
+    licences: Mapping[str, int] = field(default_factory=dict)
+    licences_set_at: datetime | None = None
+    has_budgets: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +158,10 @@ class Variable:
 
 @dataclass(frozen=True, kw_only=True)
 class Package:
-    """Software on the nodes; `plugins` are package ids of what runs inside it."""
+    """Software on the nodes; `plugins` are package ids of what runs inside it.
+
+    An attempt with it takes a seat of the `licence` product, if one is named.
+    """
 
     package_id: str
     product: str
@@ -151,6 +175,7 @@ class Package:
     plugins: tuple[str, ...] = ()
     environment: tuple[Variable, ...] = field(default=())
     path: str = ""
+    licence: str = ""
 
     @property
     def version(self) -> str:

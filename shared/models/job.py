@@ -176,6 +176,7 @@ class Job:
     runs out of memory. No attempt starts on the `blocked_instances` any more: its frames fail there and succeed
     elsewhere.
     `waiting_for` is why most of it waits, `waiting_shapes` why what is at the scheduler does, by the shape's name.
+    Each of its attempts takes a seat of all its `licences`.
     `input_bytes` are those of its distinct files; `placement` says why it runs where it does: by which `weights`, and
     each orchestrator's `scores`.
     """
@@ -205,6 +206,7 @@ class Job:
     larger: tuple[Rung, ...] = ()
     scout_task_ids: tuple[str, ...] = ()
     scouts_pending: bool = False
+    licences: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
     notify_emails: tuple[str, ...] = ()
     location: str = ""

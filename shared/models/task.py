@@ -41,11 +41,17 @@ class WaitingFor(StrEnum):
     SYNC = "sync"  # inputs are being made ready where the job will run
     ADMISSION = "admission"  # its turn is being worked out
     LIMIT = "limit"  # the account or the job runs as much as it may
+    BUDGET = "budget"  # it would cost more than the account or the project may spend
+    LICENCE = "licence"  # all seats of a licence that it takes are taken
     ZONE_OFF = "zone_off"  # no zone that could run it is switched on
     QUOTA = "quota"  # the provider's limit is reached
     STOCK_OUT = "stock_out"  # the provider has no such machine left for now
     BOOT = "boot"  # a machine is booting for it
     SCHEDULER = "scheduler"  # handed over, the scheduler has not started it yet
+
+
+# Admission's own: they are its to take back, nothing that happens at a scheduler says more about what they hold back.
+LIMITS = frozenset({WaitingFor.LIMIT, WaitingFor.BUDGET, WaitingFor.LICENCE})
 
 
 class Outcome(StrEnum):

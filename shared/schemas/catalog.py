@@ -10,6 +10,9 @@ from shared.models.farm import Orchestrator, PoolKey
 _WORD = validate.Regexp(r"[^\s/]{1,100}\Z", error="Must be one word.")
 _VERSION = validate.Regexp(r"[^\s/]{0,40}\Z", error="Must not contain spaces.")
 _POSITIVE = validate.Range(1)
+_PRODUCT = validate.Regexp(
+    r"([a-z0-9][a-z0-9-]{0,39})?\Z", error="Must be lower-case letters, digits and dashes."
+)
 _URL = validate.URL(require_tld=False, schemes={"http", "https"})
 # Where both systems are offered, clients choose one at random.
 _LINUX = validate.OneOf(["linux"], error="Must be linux, in lower-case letters.")
@@ -87,6 +90,7 @@ class PackageSchema(Schema):
     plugins = fields.List(fields.String(), load_default=list)
     environment = fields.List(fields.Nested(VariableSchema), load_default=list)
     path = fields.String(load_default="")
+    licence = fields.String(load_default="", validate=_PRODUCT)
 
     @post_load
     def make(self, said: dict[str, Any], **_: Any) -> Package:

@@ -10,11 +10,12 @@ from shared.core.recovery import at_home
 from shared.errors import CloudError
 from shared.log import log
 from shared.models.job import Job, JobRef
-from shared.models.task import PageSummary, WaitingFor
+from shared.models.task import LIMITS, PageSummary, WaitingFor
 from shared.ports import Ports, Round
 from shared.services.active import strike
 from shared.services.ask import ask_to_scale
 from shared.services.place import place
+from shared.services.spending import spending
 
 # So many attempts a message: one handler gives them to the scheduler well within the time it has.
 PLACED_TOGETHER = 50
@@ -48,8 +49,10 @@ def _round(mine: Round, ports: Ports) -> Round:
     strike(mine.account_id, [job.job_id for job in jobs if job.is_ended], ports)
     jobs = [job for job in jobs if not job.is_ended]
     pages = {job.ref: ports.jobs.page_summaries(job) for job in jobs}
+    # The ledger is summed only after the pages were read: what ends in between is counted twice, and never missed.
+    spent = spending(account, jobs, pages, ports)
     has_backlog = False
-    for turn in turns(account, jobs, pages):
+    for turn in turns(account, jobs, pages, spent):
         placed_count = _start(turn, pages[turn.job.ref], ports)
         if placed_count < turn.ready_count:
             has_backlog = True
@@ -71,7 +74,7 @@ def _start(turn: Turn, summaries: Sequence[PageSummary], ports: Ports) -> int:
             return 0
     if turn.quota < turn.ready_count:
         _note(job, turn.waiting_for, turn.note, ports)
-    elif job.waiting_for in (WaitingFor.ADMISSION, WaitingFor.LIMIT):
+    elif job.waiting_for in LIMITS or job.waiting_for is WaitingFor.ADMISSION:
         _note(job, WaitingFor.SCHEDULER, "its tasks are with the scheduler", ports)
     left = turn.quota
     chunks: list[tuple[int, dict[str, int]]] = []

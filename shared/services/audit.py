@@ -5,11 +5,18 @@ Reads only; run nightly and after every scenario test.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 
+from shared.core.admission import in_flight_counts
+from shared.core.limits import seats_taken
 from shared.core.pricing import billed_minutes
+from shared.models.account import Account
 from shared.models.job import AttemptRef, Job, JobRef
 from shared.models.task import ENDED, Page, Task, TaskStatus
 from shared.ports import Ports
+
+# A round of admission that began before a limit was lowered may go on for so long.
+_ROUND = timedelta(minutes=1)
 
 
 def audit(account_id: str, job_ids: Sequence[str], ports: Ports) -> list[str]:
@@ -19,6 +26,7 @@ def audit(account_id: str, job_ids: Sequence[str], ports: Ports) -> list[str]:
     """
     broken: list[str] = []
     in_flight_count = 0
+    licensed: list[tuple[Job, Sequence[Page]]] = []
     for job_id in job_ids:
         ref = JobRef(account_id, job_id)
         found_jobs = ports.jobs.jobs([ref])
@@ -29,6 +37,8 @@ def audit(account_id: str, job_ids: Sequence[str], ports: Ports) -> list[str]:
         pages = [ports.jobs.page(ref, page.number) for page in ports.jobs.page_summaries(job)]
         tasks = [task for page in pages for task in ports.jobs.tasks(ref, sorted(page.statuses))]
         in_flight_count += sum(page.in_flight_count for page in pages)
+        if job.licences:
+            licensed.append((job, pages))
         for found in (
             _tasks_are_all_there(job, tasks),
             _every_task_ends_or_waits_for_something(job, tasks),
@@ -38,10 +48,30 @@ def audit(account_id: str, job_ids: Sequence[str], ports: Ports) -> list[str]:
             _ledger_is_right(job, tasks, ports),
         ):
             broken += [f"job {job_id}: {sentence}" for sentence in found]
-    limit = ports.accounts.account(account_id).max_instances
+    account = ports.accounts.account(account_id)
+    limit = account.max_instances
     if in_flight_count > limit:
         broken.append(f"{in_flight_count} attempts in flight, the account's limit is {limit}")
-    return broken
+    return broken + list(_seats_are_enough(account, licensed))
+
+
+def _seats_are_enough(
+    account: Account, licensed: Sequence[tuple[Job, Sequence[Page]]]
+) -> Iterator[str]:
+    """Seats that were taken away while attempts had them are none too few until something was placed since."""
+    in_flight = in_flight_counts({job.ref: pages for job, pages in licensed})
+    taken = seats_taken([job for job, _ in licensed], in_flight)
+    since = account.licences_set_at
+    for product, seats in account.licences.items():
+        placed = [
+            page.placed_at
+            for job, pages in licensed
+            for page in pages
+            if product in job.licences and page.in_flight_count and page.placed_at
+        ]
+        is_since = since is None or any(at > since + _ROUND for at in placed)
+        if taken[product] > seats and is_since:
+            yield f"4: {taken[product]} attempts in flight take {product}, there are {seats} seats"
 
 
 def _tasks_are_all_there(job: Job, tasks: Sequence[Task]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from functools import partial
 
 from shared.models.farm import Placement, Shape, Stage
 from shared.models.job import AttemptRef, Job, JobRef
-from shared.models.task import WaitingFor
+from shared.models.task import LIMITS, WaitingFor
 from shared.ports import JobStore
 
 
@@ -46,7 +46,7 @@ def _told(
     waiting: Counter[Shape], reasons: Mapping[Shape, tuple[WaitingFor, str]], job: Job
 ) -> Job:
     """Return the job with why it waits; a limit holds back what never got so far, and is admission's to take back."""
-    if job.is_ended or job.waiting_for is WaitingFor.LIMIT:
+    if job.is_ended or job.waiting_for in LIMITS:
         return job
     reason, note = _of_all(waiting, reasons)
     shapes = {shape.name: reasons[shape][0] for shape in waiting}

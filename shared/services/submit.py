@@ -179,6 +179,7 @@ def _job(principal: Principal, plan: _Plan, ports: Ports) -> Job:
         out_of_memory_retries=asked.out_of_memory_retries,
         scout_task_ids=tuple(str(index).zfill(3) for index in asked.scouts),
         scouts_pending=bool(asked.scouts),
+        licences=tuple(sorted({each.licence for each in plan.packages if each.licence})),
         metadata=asked.metadata,
         notify_emails=asked.notify_emails,
         location=asked.location,

@@ -1,7 +1,7 @@
 """Accounts, projects, users and API keys in Firestore."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,17 @@ from google.api_core.exceptions import NotFound as NoDocument
 from google.cloud import firestore
 
 from shared.errors import Contended, NotFound
-from shared.models.account import Account, ApiKey, Project, Provider, Role, User, Variable
+from shared.models.account import (
+    Account,
+    ApiKey,
+    Budget,
+    Period,
+    Project,
+    Provider,
+    Role,
+    User,
+    Variable,
+)
 from shared.stores.jobs import tries
 from shared.stores.wire import Create, Documents, Found, Put, Update, delete, stream
 
@@ -44,9 +54,36 @@ class FirestoreAccountStore:
 
     def save_account(self, account: Account) -> None:
         fields_ = {(name,): value for name, value in asdict(account).items()}
+        # Whoever read the account before its first budget was set must not lift that budget.
+        del fields_["has_budgets",]
         self._documents.commit(
             [Update(path=_account(account.account_id), fields=fields_, upsert=True)]
         )
+
+    def budgets(self, account_id: str) -> list[Budget]:
+        found = self._documents.get([_budgets(account_id)])[0]
+        return _budgets_from(found)
+
+    def change_budgets(
+        self, account_id: str, change: Callable[[Sequence[Budget]], Sequence[Budget]]
+    ) -> None:
+        """The account's members may read its document, but not what each project may spend."""
+        path = _budgets(account_id)
+        for _ in tries(path):
+            found = self._documents.get([path])[0]
+            after = change(_budgets_from(found))
+            fields_ = {"budgets": [asdict(each) for each in after]}
+            note = Update(path=_account(account_id), fields={("has_budgets",): bool(after)})
+            put: Create | Update = Create(path=path, fields=fields_)
+            if found is not None:
+                changed = {(name,): value for name, value in fields_.items()}
+                put = Update(path=path, fields=changed, version=found.version)
+            try:
+                self._documents.commit([put, note])
+                return
+            except (AlreadyExists, FailedPrecondition):
+                continue
+        raise Contended(path)
 
     def project(self, account_id: str, name: str) -> Project:
         return _project_from(self._found(_project(account_id, name)).fields)
@@ -126,6 +163,12 @@ def _account_from(found: Mapping[str, Any]) -> Account:
     return Account(**_known(Account, found) | changed)
 
 
+def _budgets_from(found: Found | None) -> list[Budget]:
+    said = found.fields["budgets"] if found else ()
+    budgets = [Budget(**dict(each) | {"period": Period(each["period"])}) for each in said]
+    return sorted(budgets, key=lambda budget: budget.project)
+
+
 def _project_from(found: Mapping[str, Any]) -> Project:
     return Project(**_known(Project, found))
 
@@ -153,6 +196,10 @@ def _created_at(key: ApiKey) -> tuple[datetime, str]:
 
 def _account(account_id: str) -> str:
     return f"accounts/{_id(account_id)}"
+
+
+def _budgets(account_id: str) -> str:
+    return f"{_account(account_id)}/state/budgets"
 
 
 def _project(account_id: str, name: str) -> str:

@@ -93,6 +93,7 @@ def job_from(found: Mapping[str, Any]) -> Job:
     known = {each.name: found[each.name] for each in fields(Job) if each.name in found}
     known |= {
         "scout_task_ids": tuple(found["scout_task_ids"]),
+        "licences": tuple(found.get("licences", ())),
         "notify_emails": tuple(found["notify_emails"]),
         "blocked_instances": tuple(found.get("blocked_instances", ())),
         "blocks": tuple(Block(**block) for block in found["blocks"]),

@@ -12,7 +12,7 @@ from google.cloud.firestore_v1.base_query import FieldFilter
 from shared.models.job import JobRef
 from shared.models.money import Ending, LedgerSums
 from shared.models.task import Outcome
-from shared.ports import LedgerPart
+from shared.ports import LedgerPart, LedgerSpan
 from shared.stores.wire import CALL_S, Documents, Update, reached, stream
 from shared.tally import tally
 
@@ -50,6 +50,26 @@ class FirestoreLedgerStore:
         with reached():
             (found,) = summed.get(transaction=moment, timeout=CALL_S)
         return LedgerSums(**{each.alias: int(each.value) for each in found})
+
+    def spent(self, account_id: str, spans: Sequence[LedgerSpan]) -> list[int]:
+        """Each span as of a moment of its own, after this call began."""
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            found = list(pool.map(lambda span: self._spent(account_id, span), spans))
+        tally.read_count += sum(1 + count // 1000 for count, _ in found)  # as it is billed
+        return [micros for _, micros in found]
+
+    def _spent(self, account_id: str, span: LedgerSpan) -> tuple[int, int]:
+        query: Any = self._client.collection(f"accounts/{account_id}/ledger")
+        if span.project:
+            query = query.where(filter=FieldFilter("project", "==", span.project))
+        if span.first is not None:
+            query = query.where(filter=FieldFilter("date", ">=", span.first.isoformat()))
+        if span.before is not None:
+            query = query.where(filter=FieldFilter("date", "<", span.before.isoformat()))
+        with reached():
+            (found,) = query.count("entries").sum("cost_micros", "micros").get(timeout=CALL_S)
+        values = {each.alias: int(each.value) for each in found}
+        return values["entries"], values["micros"]
 
     def values(self, account_id: str, day: date, name: str) -> list[str]:
         """Leap from each value to the next: one document read for each, however many entries have it."""

@@ -9,10 +9,12 @@ import click
 from tools.baton.accounts import account
 from tools.baton.audits import audit
 from tools.baton.autoscale import autoscale
+from tools.baton.budgets import budget
 from tools.baton.catalogs import catalog
 from tools.baton.dead_letters import dead_letter
 from tools.baton.jobs import job
 from tools.baton.keys import key
+from tools.baton.licences import licence
 from tools.baton.orchestrators import orchestrator
 from tools.baton.pools import pool
 from tools.baton.projects import project
@@ -22,7 +24,9 @@ from tools.baton.users import user
 
 __all__ = ["baton"]
 
-NOUNS: tuple[click.Command, ...] = (account, project, user, key, catalog, orchestrator, pool) + (
+NOUNS: tuple[click.Command, ...] = (account, project, user, key, budget, licence, catalog) + (
+    orchestrator,
+    pool,
     autoscale,
     job,
     usage,
@@ -37,7 +41,7 @@ NOUNS: tuple[click.Command, ...] = (account, project, user, key, catalog, orches
     "--local", is_flag=True, help="Run on this machine's local stack, whatever else is set."
 )
 def baton(local: bool) -> None:
-    """Run a farm: accounts, people, keys, the catalogue, orchestrators, jobs and the books.
+    """Run a farm: accounts, people, keys, budgets, the catalogue, orchestrators, jobs and the books.
 
     Every command takes --json. Exit codes: 0 done, 1 refused, 2 wrong usage or settings.
     """

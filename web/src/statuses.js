@@ -45,6 +45,8 @@ const REASONS = new Map([
   ["sync", "waits for inputs"],
   ["admission", "its turn is next"],
   ["limit", "limit reached"],
+  ["budget", "budget reached"],
+  ["licence", "no licence free"],
   ["zone_off", "zone switched off"],
   ["quota", "quota reached"],
   ["stock_out", "no machines in stock"],
