@@ -87,6 +87,7 @@ def test_every_command_answers_in_its_shape(studio: Studio, tmp_path: Path) -> N
     do("account", "defaults", "show", "reef")
     record_people(do, studio, tmp_path)
     do("catalog", "load", ROOT / "catalog")
+    record_limits(do, account)
     (tmp_path / "packages.yaml").write_text((ROOT / "catalog" / "packages.yaml").read_text())
     types = (ROOT / "catalog" / "instance_types.yaml").read_text()
     (tmp_path / "instance_types.yaml").write_text(types.replace("cores: 2,", "cores: 3,"))
@@ -103,6 +104,15 @@ def test_every_command_answers_in_its_shape(studio: Studio, tmp_path: Path) -> N
     do("dead-letter", "discard", "--topic", "admit", "--yes")
     assert set(do.shapes) == {" ".join(path) for path, _ in LEAVES}
     check_golden("administration", do.shapes)
+
+
+def record_limits(do: Recorder, account: str) -> None:
+    do("budget", "set", account, "--project", "otter", "--dollars", "1000", "--monthly")
+    do("budget", "list", account)
+    do("budget", "remove", account, "--project", "otter", "--yes")
+    do("licence", "set", account, "arnold", 20)
+    do("licence", "list", account)
+    do("licence", "remove", account, "arnold", "--yes")
 
 
 def record_people(do: Recorder, studio: Studio, folder: Path) -> None:
