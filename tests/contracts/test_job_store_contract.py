@@ -128,6 +128,7 @@ def test_a_job_comes_back_as_it_was_stored(jobs: FirestoreJobStore) -> None:
         standard_after=2,
         standard_micros_per_minute=6000,
         larger=(LARGER,),
+        licences=("arnold", "yeti"),
     )
     assert jobs.create_job(job) is True
     assert jobs.create_job(replace(job, title="other")) is False

@@ -261,6 +261,8 @@ def test_an_instance_type_written_wrongly_is_refused_by_its_name_and_field(
         pytest.param({"product": "isotropix/clarisse"}, "product", id="a slash in a product"),
         pytest.param({"platform": "Linux"}, "platform", id="a capital letter"),
         pytest.param({"platform": "windows"}, "platform", id="a second system"),
+        pytest.param({"licence": "Arnold 7"}, "licence", id="a licence in words"),
+        pytest.param({"licence": None}, "licence", id="a null licence"),
         pytest.param({"plugins": None}, "plugins", id="null plugins"),
         pytest.param({"environment": None}, "environment", id="null environment"),
         pytest.param(
@@ -293,6 +295,12 @@ def test_a_package_that_says_nothing_of_its_environment_has_an_empty_one() -> No
     del said["environment"]
     _, (package,) = sound_catalog([written_type()], [said])
     assert (package.environment, package.plugins) == ((), ())
+
+
+def test_a_package_takes_a_licence_only_if_it_says_so() -> None:
+    said = [written_package(), written_package(package_id="rs", product="rs", licence="redshift")]
+    _, packages = sound_catalog([written_type()], said)
+    assert [each.licence for each in packages] == ["", "redshift"]
 
 
 @pytest.mark.parametrize("said", [None, "text", {"name": "cpu"}])

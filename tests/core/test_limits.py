@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.core.admission import Turn, awaited_count, turns
+from shared.core.admission import Turn, turns
 from shared.core.budgets import Spending, attempt_micros, first_day
 from shared.core.limits import seats_taken
 from shared.core.pricing import dollars
@@ -186,13 +186,6 @@ def test_a_month_begins_with_its_first_day() -> None:
 )
 def test_an_amount_is_told_in_cents(micros: int, said: str) -> None:
     assert dollars(micros) == said
-
-
-def test_no_machine_is_kept_for_what_a_budget_holds_back() -> None:
-    job = a_job(counts={T.PENDING: 7})
-    assert awaited_count(job) == 7
-    for reason, count in ((WaitingFor.LIMIT, 7), (WaitingFor.LICENCE, 7), (WaitingFor.BUDGET, 0)):
-        assert awaited_count(a_job(counts={T.PENDING: 7}, waiting_for=reason)) == count
 
 
 PAGES = st.tuples(

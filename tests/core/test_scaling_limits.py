@@ -8,10 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.core import census
+from shared.core.admission import awaited_count
 from shared.core.census import Backlog
 from shared.models.farm import Instance, Orchestrator, PoolKey, Shape, Stage
 from shared.models.job import JobRef
-from shared.models.task import WaitingFor
+from shared.models.task import TaskStatus, WaitingFor
+from tests.builders import a_job
 from tests.core.farm import (
     NOW,
     OTHER_SHAPE,
@@ -130,6 +132,20 @@ def test_what_is_held_is_what_a_job_has_pending_beside_what_waits_at_the_schedul
     pending = {JobRef("studio", "00001"): 9, JobRef("studio", "00002"): 5}
     assert census.held_back(seen, pending, {"studio-00001": 30.0}) == [held(7, 30.0)]
     assert census.held_back(seen, {JobRef("studio", "00001"): 1}, {}) == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "count"), [(WaitingFor.LIMIT, 7), (WaitingFor.LICENCE, 7), (WaitingFor.BUDGET, 0)]
+)
+def test_no_machine_is_kept_for_what_a_budget_holds_back(reason: WaitingFor, count: int) -> None:
+    """Others end and leave their seats; nobody knows when there will be money."""
+    seen = [
+        a_placement(f"acme-00001-000{n}-1", stage)
+        for n, stage in enumerate([Stage.WAITING, Stage.WAITING, Stage.STARTED])
+    ]
+    job = a_job(counts={TaskStatus.PENDING: 9}, waiting_for=reason)
+    found = census.held_back(seen, {job.ref: awaited_count(job)}, {})
+    assert sum(each.count for each in found) == count
 
 
 @pytest.mark.parametrize("is_later", [False, True])

@@ -111,6 +111,14 @@ def test_a_job_without_inputs_waits_for_its_turn_only(studio: Studio) -> None:
     assert job.waiting_for is WaitingFor.ADMISSION
 
 
+def test_a_job_keeps_which_licences_its_packages_take(studio: Studio) -> None:
+    packages = ["maya-2025-linux", "arnold-maya-5-4-linux"]
+    job = the_job(studio, submitted(studio, software_package_ids=packages))
+    assert job.licences == ("arnold", "maya")
+    blender = submitted(studio, software_package_ids=["blender-4-5-linux"])
+    assert the_job(studio, blender).licences == ()
+
+
 def test_a_job_with_inputs_syncs_first(studio: Studio) -> None:
     files = [
         studio.upload(b"scene"),
