@@ -48,6 +48,7 @@ READERS: dict[str, set[str]] = {
     "/api_keys/key": set(),
     "/submissions/digest": set(),
     "/state/admission": set(),
+    "/state/budgets": set(),
     "/counters/jobs": set(),
     "/uploads/one": set(),
     "/downloads/one": set(),
