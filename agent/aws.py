@@ -1,7 +1,7 @@
 """Amazon EC2's instance metadata service, version 2 only.
 
-Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/, pages instancedata-data-retrieval.html and
-spot-instance-termination-notices.html, read 2026-11.
+Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/, pages instancedata-data-retrieval.html,
+work-with-tags-in-IMDS.html and spot-instance-termination-notices.html, read 2026-11.
 """
 
 import os
@@ -18,6 +18,7 @@ DEFAULT_ENDPOINT = "http://169.254.169.254"
 _TOKEN_LIFETIME_S = 6 * 3600
 _PATIENCE_S = 10.0
 _POLL_S = 5.0  # the notice comes two minutes ahead; Amazon recommends to look every five seconds
+_FLEET_TAG = "tags/instance/baton-orchestrator"
 _GOING = ("terminate", "stop", "hibernate")
 
 
@@ -32,7 +33,7 @@ class Ec2:
     def identity(self) -> Identity:
         """Say who we are. Raises: Unfit."""
         return Identity(
-            self._read("instance-id"),
+            self._name(),
             self._read("placement/availability-zone"),
             self._read("instance-type"),
         )
@@ -55,14 +56,28 @@ class Ec2:
                 pass  # the next look comes soon
             time.sleep(_POLL_S)
 
-    def _read(self, name: str) -> str:
-        """Return one value, asking again for a while: the service starts with the machine."""
+    def _name(self) -> str:
+        """Return what the fleet and the scheduler call this machine: its tag, if the fleet made it, else Amazon's id.
+
+        Other machines have such a tag too, often many of them the same one.
+        """
+        is_of_the_fleet = self._read(_FLEET_TAG, may_lack=True) != ""
+        name = self._read("tags/instance/Name", may_lack=True) if is_of_the_fleet else ""
+        return name or self._read("instance-id")
+
+    def _read(self, name: str, *, may_lack: bool = False) -> str:
+        """Return one value, asking again for a while: the service starts with the machine.
+
+        What the machine has not got is "" if it `may_lack` it.
+        """
         deadline = time.monotonic() + _PATIENCE_S
         for pause_s in pauses():
             try:
                 reply = self._get(name, timeout_s=5)
                 if reply.status == 200:
                     return reply.body.decode()
+                if reply.status == 404 and may_lack:
+                    return ""
                 problem = f"answers {reply.status}"
             except NoAnswer as exc:
                 problem = str(exc)

@@ -231,9 +231,12 @@ def _take_out_of_use(ref: AttemptRef, ports: Ports) -> None:
         return
     scheduler = ports.schedulers(ports.orchestrators.orchestrator(job.orchestrator_id))
     try:
-        for node in scheduler.nodes():
-            if node.name == live.instance:
-                scheduler.set_eligible(node.node_id, False)
+        nodes = scheduler.nodes()
+        mine = [node for node in nodes if node.name == live.instance]
+        for node in mine:
+            scheduler.set_eligible(node.node_id, False)
+        if nodes and not mine:  # some schedulers have no nodes to show
+            log("WARNING", "preempted node not found", instance=live.instance)
     except CloudError as error:
         log("WARNING", "preempted node left in use", instance=live.instance, reason=str(error))
 

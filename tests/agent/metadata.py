@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Mapping
 
 from tests.agent.http_server import Answer, HttpServer, Request
 
@@ -49,9 +50,21 @@ class GceMetadata:
 
 
 class AwsMetadata:
-    """The metadata service, version 2, of one EC2 instance."""
+    """The metadata service, version 2, of one EC2 instance. It shows no `tags` unless the machine's options say so."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        instance_id: str = "i-0abc",
+        zone: str = "eu-west-1b",
+        machine_type: str = "c7i.large",
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        self._values = {
+            "instance-id": instance_id,
+            "placement/availability-zone": zone,
+            "instance-type": machine_type,
+            **{f"tags/instance/{key}": value for key, value in (tags or {}).items()},
+        }
         self._token = "first-token"
         self._action: dict[str, str] | None = None
         self._http = HttpServer(self)
@@ -77,11 +90,7 @@ class AwsMetadata:
             return Answer(200, self._token.encode())
         if request.headers.get("x-aws-ec2-metadata-token") != self._token:
             return Answer(401)
-        values = {
-            "instance-id": "i-0abc",
-            "placement/availability-zone": "eu-west-1b",
-            "instance-type": "c7i.large",
-        }
+        values = dict(self._values)
         if self._action:
             values["spot/instance-action"] = json.dumps(self._action)
         value = values.get(request.path.removeprefix("/latest/meta-data/"))

@@ -19,9 +19,12 @@ from tests.agent.server import Farm
 MIB = 1 << 20
 
 
+NAMED = {"baton-orchestrator": "farm-eu", "Name": "render-7"}
+
+
 @pytest.fixture
 def amazon() -> Iterator[AwsMetadata]:
-    metadata = AwsMetadata()
+    metadata = AwsMetadata(tags=NAMED)
     yield metadata
     metadata.close()
 
@@ -43,11 +46,28 @@ def test_a_google_instance_knows_itself(metadata: GceMetadata, transport: Transp
 
 def test_an_amazon_instance_knows_itself(amazon: AwsMetadata, transport: Transport) -> None:
     cloud = detect({"AWS_EC2_METADATA_SERVICE_ENDPOINT": amazon.endpoint}, transport)
-    assert cloud.identity() == Identity("i-0abc", "eu-west-1b", "c7i.large")
+    assert cloud.identity() == Identity("render-7", "eu-west-1b", "c7i.large")
     assert not cloud.is_preempted()
     amazon.renew_token()
     amazon.preempt()
     assert cloud.is_preempted()
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        pytest.param({}, id="without tags"),
+        pytest.param({"baton-orchestrator": "farm-eu"}, id="of the fleet, without a name"),
+        pytest.param({"Name": "all our render machines"}, id="with a name of somebody else's"),
+    ],
+)
+def test_an_amazon_instance_that_the_fleet_gave_no_name_has_amazons(
+    transport: Transport, tags: dict[str, str]
+) -> None:
+    metadata = AwsMetadata(tags=tags)
+    cloud = detect({"AWS_EC2_METADATA_SERVICE_ENDPOINT": metadata.endpoint}, transport)
+    assert cloud.identity().instance == "i-0abc"
+    metadata.close()
 
 
 def test_an_instance_of_amazon_is_told_when_it_is_taken_back(
@@ -61,7 +81,7 @@ def test_an_instance_of_amazon_is_told_when_it_is_taken_back(
     assert run.wait() == 0, run.diary
     assert attempt.finish is not None
     assert attempt.finish["outcome"] == "preempted"
-    assert (attempt.instance, attempt.zone) == ("i-0abc", "eu-west-1b")
+    assert (attempt.instance, attempt.zone) == ("render-7", "eu-west-1b")
 
 
 def test_a_notice_given_before_the_start_is_heard(

@@ -1,6 +1,7 @@
 """Logs, files and the end of an attempt at the function `dispatch` (docs/protocol.md)."""
 
 import json
+import logging
 
 import pytest
 import requests
@@ -220,6 +221,17 @@ def test_a_machine_that_is_about_to_go_gets_no_more_work(farm: Farm, agent: Agen
     ok(agent.finish("preempted"))
     (node,) = farm.scheduler.nodes()
     assert (node.name, node.is_eligible) == (INSTANCE, False)
+
+
+@pytest.mark.parametrize(("joined", "is_told"), [(INSTANCE, False), ("another", True)])
+def test_a_machine_that_is_about_to_go_and_that_the_scheduler_does_not_know_is_told_of(
+    farm: Farm, agent: Agent, caplog: pytest.LogCaptureFixture, joined: str, is_told: bool
+) -> None:
+    farm.join(joined)
+    with caplog.at_level(logging.WARNING, logger="baton"):
+        ok(agent.finish("preempted"))
+    assert ('"event":"preempted node not found"' in caplog.text) is is_told
+    assert (INSTANCE in caplog.text) is is_told
 
 
 def test_a_scheduler_that_does_not_answer_keeps_no_preempted_attempt_from_its_end(
