@@ -1,7 +1,6 @@
 """The life of one attempt: claim, inputs, render, outputs, report."""
 
-import os
-import shutil
+import contextlib
 import threading
 import time
 import traceback
@@ -12,18 +11,20 @@ from agent.cache import Cache
 from agent.clean import hide, shorten
 from agent.cloud import Cloud, Identity
 from agent.ending import Cause, Ending
-from agent.errors import Failed, Refused, Stopped, Unreachable, Withdrawn
+from agent.errors import Failed, Faulty, Refused, Stopped, Unreachable, Withdrawn
 from agent.inputs import Fetcher, Spec, read_spec
 from agent.journal import note
 from agent.log import RenderLog
 from agent.memory import Memory, limit_memory
 from agent.outputs import Uploader, written_files
 from agent.pulse import Pulse
-from agent.render import End, Render
-from agent.room import Order, furnish
+from agent.render import Render
+from agent.room import Order, Room, furnish
 from agent.service import Service, Verdict, pauses
 from agent.settings import Settings
 from agent.transport import NoAnswer, Transport
+from agent.verdicts import at_fault, of_end, of_error
+from agent.work import sweep, work_folder
 
 _LAST_WORDS_S = 2.0  # for the log, when the attempt or the machine ends under us
 _LOG_PATIENCE_S = 60.0
@@ -54,6 +55,7 @@ class Attempt:
         Raises: Withdrawn, Unreachable when there is nothing to report, or nobody to report to; Refused when the
         server does not even understand that.
         """
+        sweep(self._settings.work_dir)
         try:
             assignment = self._service.claim(identity.instance, identity.zone)
         except (Stopped, Refused) as exc:  # the claim may have arrived nevertheless
@@ -62,19 +64,24 @@ class Attempt:
             "claimed", attempt=assignment["attempt"], instance=identity.instance, zone=identity.zone
         )
         threading.Thread(target=self._cloud.watch, args=(self._ending,), daemon=True).start()
-        folder = self._settings.work_dir / f"baton-{os.getpid()}"
-        folder.mkdir(mode=0o711, parents=True)
-        memory = limit_memory(int(assignment["memory_mib"]))
-        try:
-            return self._run_in(folder, memory, assignment, identity)
-        finally:
-            memory.close()
-            shutil.rmtree(folder, ignore_errors=True)  # the scheduler removes what is left
+        with contextlib.ExitStack() as held:
+            try:
+                folder = held.enter_context(work_folder(self._settings.work_dir))
+                log = RenderLog(folder / "log", self._settings.token)
+            except OSError as exc:
+                return self._finish(at_fault(f"it has no folder to work in: {exc}"), 0)
+            memory = limit_memory(int(assignment["memory_mib"]))
+            held.callback(memory.close)
+            return self._run_in(folder, memory, log, assignment, identity)
 
     def _run_in(
-        self, folder: Path, memory: Memory, assignment: dict[str, Any], identity: Identity
+        self,
+        folder: Path,
+        memory: Memory,
+        log: RenderLog,
+        assignment: dict[str, Any],
+        identity: Identity,
     ) -> str:
-        log = RenderLog(folder / "log", self._settings.token)
         pulse = Pulse(
             self._service,
             log,
@@ -88,7 +95,7 @@ class Attempt:
             verdict = self._work(assignment, folder, memory, log, pulse)
         except (Withdrawn, Unreachable):
             raise
-        except (Stopped, Failed, OSError) as exc:
+        except (Stopped, Faulty, Failed, OSError) as exc:
             verdict = self._verdict_of(exc)
         except Exception as exc:  # noqa: BLE001, a bug of ours must not leave the attempt without an end
             traceback.print_exc()
@@ -105,23 +112,13 @@ class Attempt:
         self, assignment: dict[str, Any], folder: Path, memory: Memory, log: RenderLog, pulse: Pulse
     ) -> Verdict:
         """Render; return how it ended by itself. Raises: whatever hinders it."""
-        spec = self._spec(assignment["spec_url"])
-        cache = Cache(self._settings.cache_dir, assignment["attempt"].rsplit("-", 3)[0])
-        fetcher = Fetcher(
-            cache, self._service, self._transport, self._ending, self._settings.patience_s
-        )
-        fetched_count = fetcher.fetch(spec.inputs)
-        log.note(f"{len(spec.inputs)} inputs, {fetched_count} of them fetched")
-        order = Order(
-            assignment["command"], assignment["output_path"], int(assignment["memory_mib"]), spec
-        )
-        room = furnish(order, cache, folder=folder, settings=self._settings, memory=memory)
+        room = self._furnish(assignment, folder, memory, log)
         self._ending.check()
         pulse.phase = "rendering"
         end = Render(room.launch).wait(log.write, self._ending)
         if end.was_stopped:
             self._ending.check()
-        if verdict := _failure(end, memory, log):
+        if verdict := of_end(end, memory, log, room.outputs_root):
             return verdict
         pulse.phase = "outputs"
         uploader = Uploader(
@@ -134,6 +131,21 @@ class Attempt:
         stored = uploader.upload(written_files(room.outputs_root, room.known))
         log.note(f"{len(stored)} outputs stored")
         return Verdict("success", 0, "", [output.as_wire() for output in stored])
+
+    def _furnish(
+        self, assignment: dict[str, Any], folder: Path, memory: Memory, log: RenderLog
+    ) -> Room:
+        """Fetch the inputs and lay everything out. Raises: whatever hinders it."""
+        spec = self._spec(assignment["spec_url"])
+        cache = Cache(self._settings.cache_dir, assignment["attempt"].rsplit("-", 3)[0])
+        fetcher = Fetcher(
+            cache, self._service, self._transport, self._ending, self._settings.patience_s
+        )
+        order = Order(assignment["command"], assignment["output_path"], memory.limit_mib, spec)
+        with cache.keep({one.md5: one.size for one in spec.inputs}):
+            fetched_count = fetcher.fetch(spec.inputs)
+            log.note(f"{len(spec.inputs)} inputs, {fetched_count} of them fetched")
+            return furnish(order, cache, folder=folder, settings=self._settings, memory=memory)
 
     def _spec(self, url: str) -> Spec:
         """Read the spec; a URL that storage refuses may have run out, a repeated claim gives a fresh one."""
@@ -160,7 +172,7 @@ class Attempt:
     def _verdict_of(self, error: Exception) -> Verdict:
         """Return what to report. Raises: Withdrawn, Unreachable when nothing is to be reported."""
         if not isinstance(error, Stopped):
-            return Verdict("failed", reason=str(error))
+            return of_error(error)
         self._ending.check_ours()
         reason = self._ending.reason
         if self._ending.cause is Cause.REFUSED:
@@ -171,7 +183,7 @@ class Attempt:
 
     def _upload_log(self, log: RenderLog, verdict: Verdict) -> None:
         """Store the whole log; an attempt does not fail for want of it."""
-        is_hurried = verdict.outcome in ("killed", "preempted")
+        is_hurried = verdict.outcome in ("killed", "preempted") and self._ending.cause is not None
         patience_s = _LAST_WORDS_S if is_hurried else _LOG_PATIENCE_S
         deadline = time.monotonic() + patience_s
         try:
@@ -206,22 +218,3 @@ class Attempt:
             status=status,
         )
         return verdict.outcome
-
-
-def _failure(end: End, memory: Memory, log: RenderLog) -> Verdict | None:
-    """Return the verdict on a program that ended by itself, None when it succeeded.
-
-    A render from which the kernel took a process for want of memory has no sound result, even if the command ended
-    with 0.
-    """
-    code = end.exit_code
-    is_killed = code is None or code == 128 + 9
-    if memory.was_exhausted() and (memory.is_limited or is_killed):
-        return Verdict("out_of_memory", code, f"out of memory, peak {memory.peak_mib()} MiB")
-    if code is None:
-        raise Failed(f"the sandbox could not be set up: {log.last_lines(2)}")
-    if code == 0:
-        return None
-    if code > 128:
-        return Verdict("failed", code, f"killed by signal {code - 128}")
-    return Verdict("failed", code, f"exit code {code}")

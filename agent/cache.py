@@ -2,12 +2,16 @@
 
 import base64
 import contextlib
-import fcntl
 import os
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from hashlib import md5 as new_md5
 from pathlib import Path
 from urllib.parse import quote
+
+from agent.evict import kept
+from agent.locks import locked
 
 
 class Damaged(Exception):
@@ -22,6 +26,7 @@ class Cache:
     """
 
     def __init__(self, root: Path, account: str) -> None:
+        self._shared_root = root
         self._root = root / f"account-{quote(account, safe='')}"
 
     def path(self, md5: str) -> Path:
@@ -36,6 +41,23 @@ class Cache:
         except FileNotFoundError:
             return False
 
+    def use(self, md5: str, size: int) -> bool:
+        """Tell whether the file is there, and note that it is used now.
+
+        Only the access time says so, which renders do not look at; most disks do not keep it by themselves.
+        """
+        path = self.path(md5)
+        with contextlib.suppress(OSError):  # whoever fetched it may be another user
+            os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
+        return self.has(md5, size)
+
+    def keep(self, sizes: Mapping[str, int]) -> AbstractContextManager[None]:
+        """Make room for those of these files that are missing, and let nobody remove any of them meanwhile.
+
+        Shapes: sizes by MD5. Raises: Faulty; OSError.
+        """
+        return kept(self._shared_root, {self.path(md5): size for md5, size in sizes.items()})
+
     def fetch(self, md5: str, size: int, download: Callable[[], Iterable[memoryview]]) -> None:
         """Have the file here: by `download`, unless another process brings it meanwhile.
 
@@ -43,7 +65,7 @@ class Cache:
         """
         path = self.path(md5)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _locked(path.with_suffix(".part")) as part:
+        with locked(path.with_suffix(".part")) as part:
             if self.has(md5, size):
                 part.unlink()
                 return
@@ -54,28 +76,6 @@ class Cache:
                 raise
             part.chmod(0o444)
             part.rename(path)
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[Path]:
-    """Hold the lock of the file that has this name."""
-    while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        if _is_at(fd, path):
-            break
-        os.close(fd)  # whoever held the lock renamed or removed the file: look again
-    try:
-        yield path
-    finally:
-        os.close(fd)
-
-
-def _is_at(fd: int, path: Path) -> bool:
-    try:
-        return os.stat(path).st_ino == os.fstat(fd).st_ino
-    except FileNotFoundError:
-        return False
 
 
 def _write(path: Path, md5: str, size: int, blocks: Iterable[memoryview]) -> None:

@@ -5,6 +5,7 @@ AgentError
 ├── Withdrawn     the attempt is not ours any more: stop, change nothing, exit 0
 ├── Unreachable   the server was silent for too long: stop, exit 1
 ├── Stopped       the attempt was told to end; `Ending.cause` says by whom
+├── Faulty        this machine cannot do it, another one may: report its text as a stop that nobody ordered
 └── Failed        the attempt cannot succeed here: report its text as the reason
     └── Refused   the server does not accept what we sent, which is a bug of ours
 """
@@ -32,6 +33,10 @@ class Unreachable(AgentError):
 
 class Stopped(AgentError):
     """The attempt was told to end."""
+
+
+class Faulty(AgentError):
+    """This machine cannot do it, another one may."""
 
 
 class Failed(AgentError):

@@ -78,7 +78,7 @@ class Fetcher:
     def fetch(self, inputs: Iterable[Input]) -> int:
         """Have all of them in the cache; return how many were missing. Raises: Failed; what `each` raises."""
         wanted = {one.md5: one for one in inputs}
-        missing = [one for one in wanted.values() if not self._cache.has(one.md5, one.size)]
+        missing = [one for one in wanted.values() if not self._cache.use(one.md5, one.size)]
         self._renew([one.md5 for one in missing])
         each(self._fetch_one, missing, thread_count=_THREADS, ending=self._ending)
         return len(missing)

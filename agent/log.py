@@ -1,5 +1,6 @@
 """An attempt's log: every line that fits in a file, the newest ones in memory for those who watch."""
 
+import contextlib
 import re
 import threading
 import time
@@ -26,6 +27,7 @@ class RenderLog:
     """Takes bytes as they come from one thread, gives lines to another.
 
     What comes too fast, or is too much, is counted instead of kept, but the last lines always are: errors stand there.
+    A disk that takes no more of them ends no render: those who watch see them all the same.
     """
 
     def __init__(self, path: Path, secret: str, *, max_bytes: int = MAX_BYTES) -> None:
@@ -61,7 +63,8 @@ class RenderLog:
         """Write what is left."""
         self._end_partial()
         self._tell_dropped()
-        self._file.close()
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     def unsent(self, limit: int) -> tuple[int, Sequence[str]]:
         """Return the number of the first and the newest lines that were not sent, at most `limit`."""
@@ -111,7 +114,8 @@ class RenderLog:
         self._dropped.clear()
 
     def _keep(self, line: str) -> None:
-        self._left_bytes -= self._file.write(line.encode() + b"\n")
+        with contextlib.suppress(OSError):
+            self._left_bytes -= self._file.write(line.encode() + b"\n")
         with self._lock:
             self._shown.append(line)
             self._line_count += 1

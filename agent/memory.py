@@ -15,11 +15,19 @@ from agent.journal import note
 
 _ROOT = Path("/sys/fs/cgroup")
 _MIB = 1 << 20
+_UNLIMITED_MIB = 1 << 40  # what version 1 shows where there is no limit is more
 _VMSTAT = Path("/proc/vmstat")
 
 
+#: What the agent keeps for itself of a limit that it shares with the render, of small ones a part.
+RESERVE_MIB = 128
+RESERVE_SHARE = 4
+
+
 class Memory(Protocol):
-    """The memory of one render."""
+    """The memory of one render. Units: `limit_mib` 0 is none."""
+
+    limit_mib: int
 
     @property
     def procs_path(self) -> str | None:
@@ -50,6 +58,7 @@ class GroupV1:
     is_limited = True
 
     def __init__(self, parent: Path, name: str, limit_mib: int) -> None:
+        self.limit_mib = limit_mib
         self._path = _make(parent, name)
         self.procs_path: str | None = str(self._path / "cgroup.procs")
         if limit_mib:
@@ -79,6 +88,7 @@ class GroupV2:
     is_limited = True
 
     def __init__(self, parent: Path, name: str, limit_mib: int) -> None:
+        self.limit_mib = limit_mib
         _delegate_memory(parent)
         self._path = _make(parent, name)
         self.procs_path: str | None = str(self._path / "cgroup.procs")
@@ -109,7 +119,8 @@ class Ungrouped:
     procs_path: str | None = None
     is_limited = False
 
-    def __init__(self) -> None:
+    def __init__(self, limit_mib: int) -> None:
+        self.limit_mib = limit_mib
         self._before = _count(_VMSTAT, "oom_kill")
 
     def peak_mib(self) -> int:
@@ -125,7 +136,11 @@ class Ungrouped:
 
 
 def limit_memory(limit_mib: int, *, root: Path = _ROOT, membership: str | None = None) -> Memory:
-    """Make a group for the render below our own, as well as this machine lets us. Units: `limit_mib` 0 is none."""
+    """Make a group for the render below our own, as well as this machine lets us. Units: `limit_mib` 0 is none.
+
+    Where our own group has a limit, or one around it, the render's is lower: else the kernel would end us with it, and
+    nobody would tell why.
+    """
     name = f"baton-{os.getpid()}"
     if membership is None:
         membership = Path("/proc/self/cgroup").read_text()
@@ -133,16 +148,30 @@ def limit_memory(limit_mib: int, *, root: Path = _ROOT, membership: str | None =
         for line in membership.splitlines():
             _, controllers, path = line.split(":", 2)
             if "memory" in controllers.split(","):
-                return GroupV1(_own(root / "memory", path), name, limit_mib)
+                own = _own(root / "memory", path)
+                most = _most_mib(own, root / "memory", "memory.limit_in_bytes", limit_mib)
+                return GroupV1(own, name, most)
         path = next(line[3:] for line in membership.splitlines() if line.startswith("0::"))
         if "memory" in (root / "cgroup.controllers").read_text().split():
-            return GroupV2(_own(root, path), name, limit_mib)
+            own = _own(root, path)
+            return GroupV2(own, name, _most_mib(own, root, "memory.max", limit_mib))
         reason = "no memory controller"
     except (OSError, StopIteration) as exc:
         reason = str(exc)
     if os.geteuid() == 0:
         note("memory_not_limited", reason=reason)
-    return Ungrouped()
+    return Ungrouped(limit_mib)
+
+
+def _most_mib(own: Path, mount: Path, name: str, limit_mib: int) -> int:
+    """Return how much the render may use: `limit_mib`, or what the smallest limit around us leaves; 0 is no limit."""
+    groups = [group for group in (own, *own.parents) if group.is_relative_to(mount)]
+    limits = [_number(group / name) // _MIB for group in groups]
+    around = min((each for each in limits if 0 < each < _UNLIMITED_MIB), default=0)
+    if not around:
+        return limit_mib
+    left = max(around - min(RESERVE_MIB, around // RESERVE_SHARE), 1)
+    return min(limit_mib or left, left)
 
 
 def _own(mount: Path, path: str) -> Path:
@@ -152,9 +181,9 @@ def _own(mount: Path, path: str) -> Path:
 
 
 def _make(parent: Path, name: str) -> Path:
-    """Make a group, and remove those which killed agents left behind."""
+    """Make a group, and remove those which killed agents left behind, in a container under our own process id."""
     for left in parent.glob("baton-*"):
-        if not Path(f"/proc/{left.name[6:]}").exists():
+        if left.name == name or not Path(f"/proc/{left.name[6:]}").exists():
             with contextlib.suppress(OSError):
                 left.rmdir()
     path = parent / name
