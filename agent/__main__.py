@@ -60,7 +60,10 @@ def _serve(settings: Settings, ending: Ending) -> None:
     transport = Transport()
     cloud = detect(os.environ, transport)
     service = Service(settings.server_url, settings.token, transport, ending, settings.patience_s)
-    Attempt(settings, service, transport, cloud, ending).run(cloud.identity())
+    identity = cloud.identity()
+    if settings.instance:
+        identity = identity._replace(instance=settings.instance)
+    Attempt(settings, service, transport, cloud, identity, ending).run()
 
 
 def _check_licence(command: str) -> None:

@@ -41,15 +41,17 @@ class Attempt:
         service: Service,
         transport: Transport,
         cloud: Cloud,
+        identity: Identity,
         ending: Ending,
     ) -> None:
         self._settings = settings
         self._service = service
         self._transport = transport
         self._cloud = cloud
+        self._identity = identity
         self._ending = ending
 
-    def run(self, identity: Identity) -> str:
+    def run(self) -> str:
         """Do it all; return the outcome.
 
         Raises: Withdrawn, Unreachable when there is nothing to report, or nobody to report to; Refused when the
@@ -57,12 +59,11 @@ class Attempt:
         """
         sweep(self._settings.work_dir)
         try:
-            assignment = self._service.claim(identity.instance, identity.zone)
+            assignment = self._claim()
         except (Stopped, Refused) as exc:  # the claim may have arrived nevertheless
             return self._finish(self._verdict_of(exc), 0, patience_s=_LAST_WORDS_S)
-        note(
-            "claimed", attempt=assignment["attempt"], instance=identity.instance, zone=identity.zone
-        )
+        instance, zone, _ = self._identity
+        note("claimed", attempt=assignment["attempt"], instance=instance, zone=zone)
         threading.Thread(target=self._cloud.watch, args=(self._ending,), daemon=True).start()
         with contextlib.ExitStack() as held:
             try:
@@ -72,15 +73,15 @@ class Attempt:
                 return self._finish(at_fault(f"it has no folder to work in: {exc}"), 0)
             memory = limit_memory(int(assignment["memory_mib"]))
             held.callback(memory.close)
-            return self._run_in(folder, memory, log, assignment, identity)
+            log.note(f"attempt {assignment['attempt']} on {instance} in {zone}")
+            return self._run_in(folder, memory, log, assignment)
+
+    def _claim(self) -> dict[str, Any]:
+        """Take the attempt; again, have fresh URLs."""
+        return self._service.claim(self._identity.instance, self._identity.zone)
 
     def _run_in(
-        self,
-        folder: Path,
-        memory: Memory,
-        log: RenderLog,
-        assignment: dict[str, Any],
-        identity: Identity,
+        self, folder: Path, memory: Memory, log: RenderLog, assignment: dict[str, Any]
     ) -> str:
         pulse = Pulse(
             self._service,
@@ -89,7 +90,6 @@ class Attempt:
             heartbeat_s=float(assignment["heartbeat_s"]),
             memory_peak_mib=memory.peak_mib,
         )
-        log.note(f"attempt {assignment['attempt']} on {identity.instance} in {identity.zone}")
         pulse.start()
         try:
             verdict = self._work(assignment, folder, memory, log, pulse)
@@ -159,8 +159,7 @@ class Attempt:
                 problem = f"storage answers {reply.status}"
                 if reply.status < 500 and reply.status not in (408, 429):
                     refused_count += 1
-                    identity = self._cloud.identity()
-                    url = self._service.claim(identity.instance, identity.zone)["spec_url"]
+                    url = self._claim()["spec_url"]
             except NoAnswer as exc:
                 problem = str(exc)
             if refused_count == _SPEC_TRIES or time.monotonic() > deadline:

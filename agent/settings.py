@@ -12,10 +12,14 @@ _REQUIRED = ("BATON_AGENT_URL", "BATON_ATTEMPT_TOKEN", "BATON_CACHE_DIR", "BATON
 
 
 class Settings(NamedTuple):
-    """The settings of one run. `patience_s`: how long a silent server is asked again."""
+    """The settings of one run. `patience_s`: how long a silent server is asked again.
+
+    `instance` is what the scheduler calls this machine where it says so, else "".
+    """
 
     server_url: str
     token: str
+    instance: str
     cache_dir: Path
     work_dir: Path
     software_paths: tuple[str, ...]
@@ -48,6 +52,7 @@ def take_settings(environ: MutableMapping[str, str]) -> Settings:
     return Settings(
         server_url=environ["BATON_AGENT_URL"].rstrip("/"),
         token=token,
+        instance=environ.get("BATON_INSTANCE", ""),
         cache_dir=Path(environ["BATON_CACHE_DIR"]).absolute(),
         work_dir=Path(environ["BATON_WORK_DIR"]).absolute(),
         software_paths=tuple(filter(None, environ.get("BATON_SOFTWARE_PATHS", "").split(":"))),

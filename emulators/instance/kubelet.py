@@ -20,6 +20,7 @@ from emulators.kubernetes.scheduling import GPU
 _HEARTBEAT_S = 1.0
 _WATCH_S = 20
 _RETRY_S = 0.2
+_NODE_NAME = {"fieldPath": "spec.nodeName"}  # of the downward API as much as agents need
 _SPOT = "cloud.google.com/gke-spot"
 _SYSTEM_MILLI_CORES = 80
 _SYSTEM_MEMORY_SHARE = 0.04
@@ -94,6 +95,8 @@ class Kubelet:
             **image_variables(),
             "GCE_METADATA_HOST": metadata_host,
             "BATON_CACHE_DIR": machine["cache"],
+            # Below the machine's /var/lib/baton, which outlives the pods: one for all of them.
+            "BATON_WORK_DIR": str(Path(machine["directory"]) / "work"),
         }
         self._programs = image_programs()
         self._on_joined = on_joined
@@ -194,8 +197,9 @@ class Kubelet:
         namespace = item["metadata"]["namespace"]
         environment = dict(self._environment)
         for each in item["spec"]["containers"][0].get("env") or ():
-            reference = (each.get("valueFrom") or {}).get("secretKeyRef")
-            value = each.get("value", "")
+            source = each.get("valueFrom") or {}
+            reference = source.get("secretKeyRef")
+            value = self._name if source.get("fieldRef") == _NODE_NAME else each.get("value", "")
             if reference is not None:
                 found = await self._secret(pod, namespace, reference)
                 if found is None:

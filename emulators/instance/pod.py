@@ -131,16 +131,16 @@ class Pod:
 
     def _command(self, environment: Mapping[str, str]) -> executor.Command:
         """Lay out the container's directories and return what to run in them."""
-        work, logs = self._directory / "work", self._directory / "logs"
-        for path in (work, logs):
+        root, logs = self._directory / "root", self._directory / "logs"
+        for path in (root, logs):
             path.mkdir(parents=True, exist_ok=True)
         given: list[str] = [*self._container["command"], *(self._container.get("args") or ())]
         program = self._programs.get(given[0]) or Program((given[0],), {}, None)
         limits = (self._container.get("resources") or {}).get("limits") or {}
         return executor.Command(
             argv=(*program.argv, *given[1:]),
-            environment={**program.environment, "BATON_WORK_DIR": str(work), **environment},
-            directory=work,
+            environment={**program.environment, **environment},
+            directory=root,
             logs=logs,
             name=self._container["name"],
             machine=self._machine,

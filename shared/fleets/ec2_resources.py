@@ -137,7 +137,8 @@ def _template_data(orchestrator: Orchestrator, pool: PoolKey, machine: Machine) 
         "InstanceInitiatedShutdownBehavior": "terminate",
         "MetadataOptions": {
             "HttpTokens": "required",
-            "HttpPutResponseHopLimit": 1,
+            # In a pod the agent is one hop further away.
+            "HttpPutResponseHopLimit": 2 if orchestrator.scheduler == "kubernetes" else 1,
             "InstanceMetadataTags": "enabled",
         },
         "TagSpecifications": [

@@ -47,6 +47,12 @@ FARM_TAINT = "baton/farm"
 # Secret of the attempt; a Job's spec, which more people may read, does not show it.
 TOKEN = "BATON_ATTEMPT_TOKEN"
 
+# What the agent calls its machine: its node, whatever the provider's own name for it is.
+INSTANCE = {
+    "name": "BATON_INSTANCE",
+    "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}},
+}
+
 # Spot machines of Google's are gone 30 s after their notice, and the node keeps the last 15 s for itself.
 GRACE_S = 15
 
@@ -197,7 +203,7 @@ def _container(attempt: SubmittedAttempt, site: Site) -> dict[str, Any]:
         "name": "agent",
         "image": site.image,
         "command": ["baton-agent"],
-        "env": [*open_, {"name": TOKEN, "valueFrom": token}],
+        "env": [*open_, INSTANCE, {"name": TOKEN, "valueFrom": token}],
         "resources": {
             "requests": {
                 "cpu": f"{int(attempt.cores * 1000 * CPU_SHARE)}m",

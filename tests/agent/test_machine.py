@@ -84,6 +84,16 @@ def test_an_instance_of_amazon_is_told_when_it_is_taken_back(
     assert (attempt.instance, attempt.zone) == ("render-7", "eu-west-1b")
 
 
+def test_what_the_scheduler_calls_the_machine_comes_before_what_the_provider_does(
+    machine: Machine, farm: Farm
+) -> None:
+    attempt = farm.add_attempt("true")
+    farm.expire_after("claim")  # it is claimed once more, for a fresh URL
+    machine.finish(attempt, {"BATON_INSTANCE": "ip-10-0-0-7.ec2.internal"})
+    assert farm.calls["claim"] == 2
+    assert (attempt.instance, attempt.zone) == ("ip-10-0-0-7.ec2.internal", "us-central1-a")
+
+
 def test_a_notice_given_before_the_start_is_heard(
     machine: Machine, farm: Farm, metadata: GceMetadata
 ) -> None:

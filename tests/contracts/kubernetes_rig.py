@@ -100,6 +100,9 @@ class KubernetesRig:
             if "value" in each:
                 environment[each["name"]] = each["value"]
                 continue
+            if each["valueFrom"].get("fieldRef") == {"fieldPath": "spec.nodeName"}:
+                environment[each["name"]] = pod["spec"]["nodeName"]
+                continue
             wanted = each["valueFrom"]["secretKeyRef"]
             path = f"{_namespaced(pod)}/secrets/{wanted['name']}"
             answer = self._send("GET", path)

@@ -130,6 +130,14 @@ def test_a_pod_counts_until_it_has_ended_though_its_job_is_gone(rig: KubernetesR
     assert rig.scheduler.placements() == []
 
 
+def test_an_agent_is_told_what_the_scheduler_calls_its_machine(rig: KubernetesRig) -> None:
+    """Nodes of some providers have other names than their machines."""
+    rig.join("ip-10-0-0-7.ec2.internal")
+    rig.scheduler.submit(an_attempt())
+    (environment,) = until(lambda: rig.work("ip-10-0-0-7.ec2.internal"))
+    assert environment["BATON_INSTANCE"] == rig.scheduler.placements()[0].instance
+
+
 def test_the_agent_runs_on_a_machine_of_the_cluster_with_the_attempts_token(
     rig: KubernetesRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

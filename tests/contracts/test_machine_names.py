@@ -6,6 +6,7 @@ processes, the test serves what its launch template and tags make the machine's 
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,11 +16,12 @@ import requests
 
 from agent.cloud import Identity, detect
 from agent.transport import Transport
+from shared.fleets.ec2_resources import Machine, template_of
 from shared.fleets.gce import GceFleet
 from shared.models.farm import PoolKey
 from shared.ports import Fleet
 from tests.agent.metadata import AwsMetadata
-from tests.contracts.aws import REGION, Ec2Rig, aws_server
+from tests.contracts.aws import REGION, Ec2Rig, aws_server, ec2_orchestrator
 from tests.contracts.stand_ins import nobody, stand_in, until
 from tests.contracts.test_gce_machines import MACHINE, ORCHESTRATOR
 
@@ -123,3 +125,11 @@ def test_an_agent_claims_with_the_name_that_its_fleet_lists(
         claimed = [site.identity(name) for name in listed]
     assert [each.instance for each in claimed] == listed
     assert {each.zone for each in claimed} == {site.pool.zone}
+
+
+@pytest.mark.parametrize(("scheduler", "hops"), [("nomad", 1), ("kubernetes", 2)])
+def test_an_agent_in_a_pod_reaches_amazons_metadata_server(scheduler: str, hops: int) -> None:
+    orchestrator = replace(ec2_orchestrator(), scheduler=scheduler)
+    template = template_of(orchestrator, PoolKey("us-east-1a", "m5.xlarge", True), Machine())
+    options = template["LaunchTemplateData"]["MetadataOptions"]
+    assert options["HttpPutResponseHopLimit"] == hops

@@ -447,6 +447,7 @@ def test_a_machine_runs_a_pods_command_with_its_secret_and_is_gone_with_its_host
             (node,) = cluster.ask("GET", NODES)["items"]
             assert node["metadata"]["labels"]["cloud.google.com/gke-spot"] == "true"
             _run_to_the_end(cluster, tmp_path)
+            _tell_pods_of_their_machine(cluster, tmp_path)
             _cancel_while_it_runs(cluster, tmp_path)
             _lose_its_machine(cluster, compute, tmp_path)
             _take_its_machine_back(cluster, compute, tmp_path)
@@ -484,6 +485,17 @@ def _shell(name: str, script: str, **env: Any) -> Wire:
     }
     rules = [{"action": "FailJob", "onPodConditions": DISRUPTED}]
     return a_job(name, pod, podFailurePolicy={"rules": rules})
+
+
+def _tell_pods_of_their_machine(cluster: Kubernetes, path: Path) -> None:
+    """Pods know their node's name, and what one leaves in the machine's folder of work, the next one finds there."""
+    name = {"valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}
+    leave = f"mkdir -p $BATON_WORK_DIR/left && echo $NAME > {path}/name"
+    cluster.ask("POST", JOBS, _shell("first", leave, NAME=name))
+    until(lambda: cluster.finish("first") == ("Complete", "CompletionsReached"))
+    assert (path / "name").read_text() == "pool-1\n"
+    cluster.ask("POST", JOBS, _shell("second", "test -d $BATON_WORK_DIR/left"))
+    until(lambda: cluster.finish("second") == ("Complete", "CompletionsReached"))
 
 
 def _run_to_the_end(cluster: Kubernetes, path: Path) -> None:
