@@ -65,7 +65,8 @@ def _make_room(root: Path, promised: Mapping[str, int]) -> None:
     free = (each for each in _files(root) if each.path.removesuffix(".part") not in promised)
     files = _oldest(free, excess)
     removed = [each.size for each in files if _remove(Path(each.path))]
-    note("evicted", files=len(removed), mib=sum(removed) >> 20, free_mib=disk.free >> 20)
+    freed = sum(removed)
+    note("evicted", files=len(removed), mib=freed >> 20, free_mib=(disk.free + freed) >> 20)
 
 
 def _files(root: Path) -> Iterator[_File]:
