@@ -15,6 +15,7 @@ from shared.services.autoscale import TickReport, tick
 from shared.services.explain import explain
 from shared.services.kept_ticks import keep_tick
 from shared.services.reconcile import reconcile
+from shared.services.trust import trust_agents
 
 
 def scale(orchestrator: Orchestrator) -> dict[str, Any]:
@@ -53,6 +54,7 @@ def scale(orchestrator: Orchestrator) -> dict[str, Any]:
             follow_up=follow_up,
             ask_again=ask_again,
             pending=pending,
+            trust=lambda seen: trust_agents(seen, wiring.job_store()),
         )
     finally:  # once the lease is given back: storage may hang
         for each in planned:

@@ -227,23 +227,35 @@ def _instance(listed: FleetInstance, node: Node | None, work: _Work, boot: timed
         status=InstanceStatus.BOOTING,
         created_at=listed.created_at,
         problem=listed.problem,
-        has_joined=node is not None or listed.name in work.instances,
+        has_joined=(node is not None and not node.is_joining) or listed.name in work.instances,
     )
     if listed.is_retiring:
         return replace(known, status=InstanceStatus.RETIRING)
     if listed.is_stopped:
         return replace(known, status=InstanceStatus.DEAD, problem=ProblemCode.OTHER)
-    if node is None:
+    is_eligible = node is None or node.is_eligible
+    if listed.name in work.free_in_s:
+        # The nodes were listed before the attempts: it may have joined, or been heard of again, in between.
+        status = InstanceStatus.BUSY if is_eligible else InstanceStatus.DRAINING
+        free_in_s = None if node and not node.is_up else work.free_in_s[listed.name]
+        return replace(known, status=status, free_in_s=free_in_s)
+    if node is None or node.is_joining:
         return known
     if not node.is_up:
-        return replace(known, status=InstanceStatus.DEAD)
-    if listed.name in work.free_in_s:
-        status = InstanceStatus.BUSY if node.is_eligible else InstanceStatus.DRAINING
-        return replace(known, status=status, free_in_s=work.free_in_s[listed.name])
-    # One that never worked has been idle since it joined; nobody noted when, so it is taken to have booted as usual.
-    joined_at = min(listed.created_at + boot, work.now)
-    status = InstanceStatus.IDLE if node.is_eligible else InstanceStatus.DRAINING
-    return replace(known, status=status, idle_since=work.ended_at.get(listed.name, joined_at))
+        return replace(known, status=InstanceStatus.DEAD, may_return=is_eligible)
+    status = InstanceStatus.IDLE if is_eligible else InstanceStatus.DRAINING
+    return replace(known, status=status, idle_since=_idle_since(listed, node, work, boot))
+
+
+def _idle_since(listed: FleetInstance, node: Node, work: _Work, boot: timedelta) -> datetime:
+    """Return since when nothing runs on a machine: one that never worked has been idle since it joined.
+
+    Where nobody noted when that was it is taken to have booted as usual.
+    """
+    ended_at = work.ended_at.get(listed.name)
+    if ended_at is not None:
+        return ended_at
+    return min(node.joined_at or listed.created_at + boot, work.now)
 
 
 def counts(pools: Iterable[PoolKey], found: Iterable[Instance]) -> dict[PoolKey, dict[str, int]]:

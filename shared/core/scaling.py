@@ -35,6 +35,7 @@ class _Order:
     retire: list[str] = field(default_factory=list)
     drain: list[str] = field(default_factory=list)
     resume: list[str] = field(default_factory=list)
+    suspend: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     facts: dict[str, object] = field(default_factory=dict)
 
@@ -87,7 +88,7 @@ def plan(
             pool=pool,
             grow=tuple(order.grow),
             retire=tuple(order.retire),
-            drain=tuple(order.drain),
+            drain=(*order.drain, *order.suspend),
             resume=tuple(order.resume),
             reason="; ".join(order.reasons),
             facts=_facts(pool, pools.get(pool, Pool()), demands.get(Shape(*pool[1:])), order.facts),
@@ -98,15 +99,25 @@ def plan(
 
 
 def _give_up(pools: Mapping[PoolKey, Pool], orders: defaultdict[PoolKey, _Order]) -> None:
-    """Retire what does not run, and some of what never joined or has fallen silent."""
-    lost_left = ceil(sum(pool.expected for pool in pools.values()) * SILENT_SHARE)
+    """Retire what does not run, and some of what never joined or has fallen silent.
+
+    A silent one that may return is taken out of use first, so that it has no work when it is deleted at a later look.
+    """
+    most = ceil(sum(pool.expected for pool in pools.values()) * SILENT_SHARE)
+    lost_left, silent_left = most, most
     for key in sorted(pools):
         pool = pools[key]
         for each in pool.broken:
             orders[key].retire.append(each.name)
         if pool.broken:
             orders[key].reasons.append(f"{len(pool.broken)} stopped or stuck")
-        lost = [*pool.silent, *pool.late]
+        quiet = sorted((each for each in pool.silent if each.may_return), key=_by_age)
+        suspended = [each.name for each in quiet[:silent_left]]
+        silent_left -= len(suspended)
+        if suspended:
+            orders[key].suspend += suspended
+            orders[key].reasons.append(f"{len(suspended)} silent, out of use until they are heard of")
+        lost = [*(each for each in pool.silent if not each.may_return), *pool.late]
         given_up = sorted(lost, key=_by_age)[:lost_left]
         lost_left -= len(given_up)
         if given_up:

@@ -208,7 +208,8 @@ class Instance:
     Shapes: `idle_since` is set while nothing runs on it, draining or not; `is_unused`: it has been idle for so long
     beside attempts of its shape that they cannot run on it, or it `is_blocked` for all of them; `free_in_s` is when its
     attempt is expected to end, None when nobody knows; `problem` is why the provider could not start it yet, or that it
-    stopped it; the scheduler has seen one that `has_joined`.
+    stopped it; the scheduler has seen one that `has_joined`, and gives a silent one that `may_return` work as soon as
+    it hears of it again.
     """
 
     name: str
@@ -221,6 +222,7 @@ class Instance:
     free_in_s: float | None = None
     problem: ProblemCode | None = None
     has_joined: bool = False
+    may_return: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,13 +242,19 @@ class FleetInstance:
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """A machine as the scheduler lists it; `name` is the instance's."""
+    """A machine as the scheduler lists it; `name` is the instance's.
+
+    Shapes: one that `is_joining` has registered and cannot take anything yet, so it is not up; `joined_at` is since
+    when it could, None where nobody noted that.
+    """
 
     name: str
     node_id: str
     zone: str
     is_up: bool
     is_eligible: bool
+    is_joining: bool = False
+    joined_at: datetime | None = None
 
 
 def instance_name(now: datetime, token: str) -> str:
@@ -271,7 +279,7 @@ class Stage(StrEnum):
     WAITING = "waiting"  # no machine for it yet
     STARTED = "started"
     ENDED = "ended"  # its process is gone, whatever it reported
-    LOST = "lost"  # its machine is gone
+    LOST = "lost"  # its machine is gone, or has fallen silent
     FORGOTTEN = (
         "forgotten"  # ended and struck off the books; only where and when it ran is still known
     )
@@ -281,9 +289,9 @@ class Stage(StrEnum):
 class Placement:
     """An attempt as the scheduler sees it; the times are the scheduler's, as far as it knows them.
 
-    Shapes: `cause` is how it ended, where the scheduler knows what its agent may not have lived to say;
-    `avoided_zones`, by name, are those where it is started only if nothing is free elsewhere, empty where the scheduler
-    does not tell.
+    Shapes: `cause` is how it ended, where the scheduler knows what its agent may not have lived to say; one that is
+    lost has no `ended_at` while nobody has seen it end: its machine is silent, and may come back. `avoided_zones`, by
+    name, are those where it is started only if nothing is free elsewhere, empty where the scheduler does not tell.
     """
 
     attempt_id: str

@@ -6,7 +6,7 @@ Source: https://kubernetes.io/docs/reference/kubernetes-api/, read 2026-11.
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from kubernetes import client
@@ -16,12 +16,15 @@ from urllib3.exceptions import HTTPError
 from shared.errors import CloudError, RateLimited, Unreachable
 from shared.models.farm import Node, Placement, Shape, Stage
 from shared.models.task import Outcome
+from shared.orchestrators.joins import Joins
 from shared.orchestrators.kubernetes_bodies import (
     ATTEMPT,
     AVOIDED_ZONES,
+    GPU,
     INSTANCE_TYPE,
     ORCHESTRATOR,
     PREEMPTIBLE,
+    TYPE_LABEL,
     ZONE_LABEL,
     Site,
     job_of,
@@ -51,6 +54,10 @@ STATUS = ("phase", "reason")
 CONDITIONS = frozenset({"Complete", "Failed", "DisruptionTarget"})
 CONDITION = ("type", "status", "reason", "lastTransitionTime")
 
+# A kubelet registers before its machine can run anything, and says within seconds that it is not ready. One that says
+# so later was ready before: for a moment it is not, and what runs there goes on.
+REGISTERED_WITHIN = timedelta(minutes=1)
+
 Wire = Mapping[str, Any]
 
 
@@ -73,6 +80,8 @@ class KubernetesScheduler:
         api = client.ApiClient(settings)
         self._batch = client.BatchV1Api(api)
         self._core = client.CoreV1Api(api)
+        self._joins = Joins()
+        self._gpu_types = {site.machine_types.get(name, name) for name in site.gpus}
 
     def submit(self, attempt: SubmittedAttempt) -> None:
         namespace = self._site.namespace
@@ -103,7 +112,7 @@ class KubernetesScheduler:
             known = pods.get(name)
             if known is None or _rank(known) < _rank(pod):
                 pods[name] = pod
-        up = {node.name for node in self.nodes() if node.is_up}
+        up = {node["metadata"]["name"] for node in self._nodes() if _is_heard(node)}
         found = [_placement(job, pods.get(name), up) for name, job in jobs.items()]
         return found + [
             _placement(None, pod, up)  # it runs until it is told that its Job is gone
@@ -112,16 +121,27 @@ class KubernetesScheduler:
         ]
 
     def nodes(self) -> list[Node]:
-        return [
-            Node(
-                name=node["metadata"]["name"],
-                node_id=node["metadata"]["name"],
-                zone=(node["metadata"].get("labels") or {}).get(ZONE_LABEL, ""),
-                is_up=_is_up(node),
-                is_eligible=not node["spec"].get("unschedulable", False),
-            )
-            for node in self._list(self._core.list_node, label_selector=self._selector)
-        ]
+        return self._joins.noted([self._node(node) for node in self._nodes()], datetime.now(UTC))
+
+    def _nodes(self) -> Iterator[Wire]:
+        yield from self._list(self._core.list_node, label_selector=self._selector)
+
+    def _node(self, node: Wire) -> Node:
+        labels = node["metadata"].get("labels") or {}
+        is_heard = _is_heard(node)
+        has_gpus = labels.get(TYPE_LABEL) in self._gpu_types
+        is_joining = is_heard and (_is_new(node) or (has_gpus and not _gpu_count(node)))
+        ready = _condition(node, "Ready")
+        return Node(
+            name=node["metadata"]["name"],
+            node_id=node["metadata"]["name"],
+            zone=labels.get(ZONE_LABEL, ""),
+            is_up=is_heard and not is_joining,
+            is_joining=is_joining,
+            # When the driver of its GPUs was there, nobody notes.
+            joined_at=_moment(ready.get("lastTransitionTime")) if ready and not has_gpus else None,
+            is_eligible=not node["spec"].get("unschedulable", False),
+        )
 
     def set_eligible(self, node_id: str, is_eligible: bool) -> None:
         cordon = {"spec": {"unschedulable": not is_eligible}}
@@ -251,10 +271,28 @@ def _is_over(pod: Wire) -> bool:
     return pod["status"].get("phase") in ("Succeeded", "Failed")
 
 
-def _is_up(node: Wire) -> bool:
-    """Tell whether a node's kubelet is heard of; one that joined and is not ready yet, or for a moment, is up."""
-    ready = _condition(node, "Ready", "Unknown")
-    return ready is None
+def _is_heard(node: Wire) -> bool:
+    """Tell whether a node's kubelet is heard of; what runs there goes on though it is not ready for a moment."""
+    return _condition(node, "Ready", "Unknown") is None
+
+
+def _is_new(node: Wire) -> bool:
+    """Tell whether a node has registered and was never ready."""
+    unready = _condition(node, "Ready", "False")
+    if unready is None:
+        return _condition(node, "Ready") is None
+    since = _moment(unready.get("lastTransitionTime"))
+    registered_at = _moment(node["metadata"]["creationTimestamp"])
+    return since is None or registered_at is None or since - registered_at < REGISTERED_WITHIN
+
+
+def _gpu_count(node: Wire) -> int:
+    """Return how many GPUs a node has found: none until their driver and the device plugin are there.
+
+    Where the plugin is not there for a moment none can be used, and the node has them all the same.
+    """
+    status: Wire = node.get("status") or {}
+    return max(int((status.get(kind) or {}).get(GPU, 0)) for kind in ("capacity", "allocatable"))
 
 
 def _node_of(pod: Wire) -> str:
@@ -300,7 +338,9 @@ def _times(job: Wire | None, pod: Wire | None) -> tuple[datetime | None, datetim
     ended = state.get("terminated") or {}
     started = ended or state.get("running") or {}
     finish = (_finish(job) if job else None) or {}
-    ended_at = _moment(ended.get("finishedAt")) or _moment(finish.get("lastTransitionTime"))
+    disrupted = (_condition(pod, "DisruptionTarget") if pod and _is_over(pod) else None) or {}
+    told = (ended.get("finishedAt"), *(each.get("lastTransitionTime") for each in (finish, disrupted)))
+    ended_at = next((_moment(each) for each in told if each), None)
     return _moment(started.get("startedAt")), ended_at
 
 

@@ -17,6 +17,7 @@ import urllib3
 from shared.errors import CloudError, NotFound, RateLimited, Unreachable
 from shared.models.farm import Node, Placement, Shape, Stage
 from shared.models.task import Outcome
+from shared.orchestrators.joins import Joins
 from shared.ports import SubmittedAttempt
 
 # Status code -> error; everything else is a CloudError.
@@ -50,6 +51,8 @@ STAGES: Mapping[str, Stage] = {
     "lost": Stage.LOST,
     "unknown": Stage.LOST,
 }
+# Its node is not heard of; it runs on when the node is, because we let Nomad put nothing in its place.
+DISCONNECTED = "unknown"
 
 # What a node in an avoided zone is worth less than others: the most there is, and more than Nomad gives for a good fit.
 AVOIDED_WEIGHT = -100
@@ -70,6 +73,7 @@ class NomadScheduler:
         self._headers = {"Content-Type": "application/json"}
         if token:
             self._headers["X-Nomad-Token"] = token
+        self._joins = Joins()
 
     def submit(self, attempt: SubmittedAttempt) -> None:
         body = {
@@ -115,16 +119,19 @@ class NomadScheduler:
         ]
 
     def nodes(self) -> list[Node]:
-        return [
+        # The list has no time of anything: only nodes that are read one by one say when they registered.
+        found = [
             Node(
                 name=node["Name"],
                 node_id=node["ID"],
                 zone=node["Datacenter"],
-                is_up=node["Status"] in ("initializing", "ready"),
+                is_up=node["Status"] == "ready",
+                is_joining=node["Status"] == "initializing",
                 is_eligible=node["SchedulingEligibility"] == "eligible",
             )
             for node in self._list("/v1/nodes")
         ]
+        return self._joins.noted(found, datetime.now(UTC))
 
     def set_eligible(self, node_id: str, is_eligible: bool) -> None:
         eligibility = "eligible" if is_eligible else "ineligible"
@@ -300,6 +307,8 @@ def _times(alloc: Wire) -> tuple[datetime | None, datetime | None]:
     state = (alloc.get("TaskStates") or {}).get("agent") or {}
     started_at, ended_at = _moment(state.get("StartedAt")), _moment(state.get("FinishedAt"))
     is_over = STAGES[alloc["ClientStatus"]] is not Stage.STARTED
+    if alloc["ClientStatus"] == DISCONNECTED:
+        return started_at, None
     if is_over and ended_at is None:  # its machine never told
         ended_at = _at(alloc["ModifyTime"])
     return started_at, ended_at if is_over else None

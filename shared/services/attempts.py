@@ -27,7 +27,7 @@ from shared.services.unclaimed import take_back
 HEARTBEAT_S = 10
 URL_LIFETIME_S = 6 * 3600
 # Between two notes of being alive in the task's document: what a lost attempt is billed by.
-_TOUCHED_EVERY = timedelta(seconds=60)
+TOUCHED_EVERY = timedelta(seconds=60)
 _SIGNED_EVERY = timedelta(minutes=10)
 _REMEMBERED_URLS = 1_000
 
@@ -168,7 +168,7 @@ def heartbeat(
     task, job = ports.jobs.task_and_job(ref.task)
     live = _live(task, ref, claim_id)
     now = ports.now()
-    if now - live.alive_at >= _TOUCHED_EVERY:
+    if now - live.alive_at >= TOUCHED_EVERY:
         ports.jobs.touch(ref, now, memory_peak_mib)
     is_killed = job.fence is Fence.KILLED
     return {

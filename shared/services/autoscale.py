@@ -16,6 +16,7 @@ from shared.models.farm import (
     Decision,
     FleetProblem,
     Instance,
+    InstanceStatus,
     Node,
     Orchestrator,
     ProblemCode,
@@ -57,6 +58,10 @@ class TickReport:
     has_drained: bool = False
 
 
+def _as_seen(seen: Observation) -> Observation:
+    return seen
+
+
 def _nothing_held(_: Collection[JobRef]) -> Mapping[JobRef, Awaited]:
     return {}
 
@@ -87,12 +92,13 @@ def tick(
     follow_up: Callable[[TickReport], None],
     ask_again: Callable[[], None],
     pending: Callable[[Collection[JobRef]], Mapping[JobRef, Awaited]] = _nothing_held,
+    trust: Callable[[Observation], Observation] = _as_seen,
 ) -> TickReport | None:
     """Bring an orchestrator's fleet in line with its work; None when another tick is at it, which will go round again.
 
     Shapes: `new_token` returns a few random letters and digits, others each time; `follow_up` is called after each
     round, `ask_again` when another tick is wanted once this one is over: what it took out of use goes at the next look.
-    `pending` returns what each job waits for.
+    `pending` returns what each job waits for, `trust` what was seen as agents see it.
     """
     begun = clock()
     held = orchestrators.begin_tick(orchestrator_id, begun)
@@ -103,7 +109,7 @@ def tick(
     try:
         for left in reversed(range(MOST_ROUNDS)):
             report = _round(
-                orchestrator_id, orchestrators, scheduler, fleet, clock, new_token, pending
+                orchestrator_id, orchestrators, scheduler, fleet, clock, new_token, pending, trust
             )
             follow_up(report)
             wants_more = report.has_stock_out
@@ -128,11 +134,12 @@ def _round(
     clock: Callable[[], datetime],
     new_token: Callable[[], str],
     pending: Callable[[Collection[JobRef]], Mapping[JobRef, Awaited]],
+    trust: Callable[[Observation], Observation],
 ) -> TickReport:
     begun = time.perf_counter()
     orchestrator, now = orchestrators.orchestrator(orchestrator_id), clock()
     try:
-        seen = observe(orchestrator, scheduler=scheduler, fleet=fleet, now=now)
+        seen = trust(observe(orchestrator, scheduler=scheduler, fleet=fleet, now=now))
     except CloudError as error:
         return _not_scaled(orchestrator_id, str(error), None)
     if seen.fleet_error:
@@ -169,6 +176,8 @@ def _round(
     orchestrator = _remember(orchestrator, problems, instances, orchestrators, now)
     _record(orchestrator_id, outcomes)
     done = [each.decision for each in outcomes if each.error is None]
+    # One that is silent gets until the next minute to be heard of: nobody asks for a look at it before.
+    silent = {each.name for each in instances if each.status is InstanceStatus.DEAD}
     reasons = why_waiting(
         orchestrator, backlog=backlog, instances=instances, decisions=done, now=now
     )
@@ -192,7 +201,7 @@ def _round(
         has_stock_out=any(
             not orchestrator.pool_switches.get(each.pool.pool_id, False) for each in problems
         ),
-        has_drained=any(each.drain for each in done),
+        has_drained=any(not silent.issuperset(each.drain) for each in done),
     )
 
 
@@ -256,14 +265,16 @@ def _act(
     decisions: Sequence[Decision], nodes: Sequence[Node], scheduler: Scheduler, fleet: Fleet
 ) -> list[_Outcome]:
     """Carry out the decisions; an error costs one pool this tick."""
-    node_ids = {node.name: node.node_id for node in nodes if node.is_up}
+    # One that is up last, so that it is the one of its name; a machine that has only just joined is not among them.
+    node_ids = {node.name: node.node_id for node in sorted(nodes, key=lambda node: node.is_up)}
     outcomes: list[_Outcome] = []
 
     def carry_out(decision: Decision) -> None:
         try:
             for names, is_eligible in ((decision.drain, False), (decision.resume, True)):
                 for name in names:
-                    scheduler.set_eligible(node_ids[name], is_eligible)
+                    if name in node_ids:
+                        scheduler.set_eligible(node_ids[name], is_eligible)
             fleet.retire(decision.pool, decision.retire)
             fleet.grow(decision.pool, decision.grow)
         except CloudError as error:

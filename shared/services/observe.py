@@ -50,6 +50,17 @@ class Observation:
             node.is_up and node.zone in zones and node.name not in listed for node in self.nodes
         )
 
+    @property
+    def present(self) -> set[str]:
+        """The machines that may be running: the provider says so, or cannot say and the scheduler still lists them."""
+        gone = {each.name for each in self.listed if each.is_retiring or each.is_stopped}
+        zones = {pool.zone for pool in self.failed}
+        is_unknown = bool(self.fleet_error) or not self.pools
+        return {
+            *(each.name for each in self.listed),
+            *(node.name for node in self.nodes if is_unknown or node.zone in zones),
+        } - gone
+
 
 def observe(
     orchestrator: Orchestrator, *, scheduler: Scheduler, fleet: Fleet, now: datetime

@@ -120,6 +120,11 @@ def test_a_tick_that_was_kept_before_zones_could_be_avoided_avoids_none() -> Non
     assert found == replace(tick, inputs=plain)
 
 
+@pytest.mark.parametrize("name", ["may_return"])
+def test_a_tick_that_was_kept_before_there_was_a_field_is_read(name: str) -> None:
+    assert read(changed([*INPUTS, "instances", 0, name], None), "a tick") == an_eventful_tick()
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -315,6 +315,7 @@ def _instances(draw: st.DrawFn) -> list[Instance]:
                 problem=draw(st.none() | st.sampled_from(ProblemCode))
                 if status in (S.BOOTING, S.DEAD)
                 else None,
+                may_return=status is S.DEAD and draw(st.booleans()),
             )
         )
     return found
@@ -392,6 +393,7 @@ def test_no_instance_with_work_is_ever_deleted(
         instance = by_name[name]
         assert instance.status in (S.BOOTING, S.DRAINING, S.DEAD)
         assert instance.status is not S.DRAINING or instance.idle_since is not None
+        assert instance.problem is not None or not instance.may_return
     for name in drained(decisions) & {each.name for each in there if each.status is S.BUSY}:
         assert not orchestrator.is_on(by_name[name].pool)
 
@@ -590,6 +592,13 @@ RUNNING = a_placement(
         (LISTED, replace(NODE, is_eligible=False), (), S.DRAINING),
         (LISTED, replace(NODE, is_eligible=False), (RUNNING,), S.DRAINING),
         (LISTED, replace(NODE, is_up=False), (), S.DEAD),
+        (LISTED, replace(NODE, is_up=False, is_joining=True), (), S.BOOTING),
+        (LISTED, None, (RUNNING,), S.BUSY),
+        (LISTED, replace(NODE, is_up=False), (RUNNING,), S.BUSY),
+        (LISTED, replace(NODE, is_up=False, is_joining=True), (RUNNING,), S.BUSY),
+        (LISTED, replace(NODE, is_up=False, is_eligible=False), (RUNNING,), S.DRAINING),
+        (replace(LISTED, is_retiring=True), None, (RUNNING,), S.RETIRING),
+        (replace(LISTED, is_stopped=True), None, (RUNNING,), S.DEAD),
         (replace(LISTED, is_stopped=True), NODE, (), S.DEAD),
         (replace(LISTED, is_retiring=True), NODE, (RUNNING,), S.RETIRING),
     ],
@@ -613,3 +622,58 @@ def test_an_instance_is_idle_since_its_last_attempt_or_else_since_it_joined() ->
     done = ended("a-00001-0-1", 10)
     assert joined(LISTED, NODE, [done]).idle_since == done.ended_at
     assert joined(LISTED, NODE).idle_since == LISTED.created_at + timedelta(seconds=60)
+
+
+def test_an_instance_that_never_worked_is_idle_since_the_scheduler_could_use_it() -> None:
+    joined_at = NOW - timedelta(seconds=20)
+    node = replace(NODE, joined_at=joined_at)
+    assert joined(LISTED, node).idle_since == joined_at
+    done = ended("a-00001-0-1", 10)
+    assert joined(LISTED, node, [done]).idle_since == done.ended_at
+    assert joined(LISTED, replace(NODE, joined_at=NOW + timedelta(seconds=5))).idle_since == NOW
+
+
+def test_a_machine_that_booted_longer_than_usual_is_not_unused_the_moment_it_joins() -> None:
+    late = replace(LISTED, created_at=NOW - timedelta(seconds=290))
+    waiting = a_placement(
+        "a-00002-0-1", Stage.WAITING, submitted_at=NOW - timedelta(minutes=9)
+    )
+    node = replace(NODE, joined_at=NOW - timedelta(seconds=2))
+    assert not joined(late, node, [waiting]).is_unused
+    assert joined(late, NODE, [waiting]).is_unused
+
+
+def test_a_machine_that_registered_and_cannot_work_yet_has_not_joined() -> None:
+    node = replace(NODE, is_up=False, is_joining=True)
+    assert not joined(LISTED, node).has_joined
+    assert joined(LISTED, node, [RUNNING]).has_joined
+
+
+def test_a_machine_that_joined_while_it_was_looked_at_keeps_its_attempt() -> None:
+    found = joined(LISTED, None, [RUNNING])
+    assert not retired(decide(an_orchestrator(), [], [found]))
+
+
+def test_a_silent_machine_that_has_work_is_no_supply_for_what_waits() -> None:
+    assert joined(LISTED, replace(NODE, is_up=False), [RUNNING]).free_in_s is None
+
+
+def test_a_silent_machine_that_may_return_is_taken_out_of_use_before_it_is_deleted() -> None:
+    silent = joined(LISTED, replace(NODE, is_up=False))
+    (first,) = decide(an_orchestrator(), [], [silent])
+    assert (first.drain, first.retire) == (("i-1",), ())
+    assert first.reason == "1 silent, out of use until they are heard of"
+    silent = joined(LISTED, replace(NODE, is_up=False, is_eligible=False))
+    (second,) = decide(an_orchestrator(), [], [silent])
+    assert (second.drain, second.retire) == ((), ("i-1",))
+
+
+def test_of_many_silent_machines_a_tenth_is_taken_out_of_use_and_another_tenth_deleted() -> None:
+    there = [
+        *some(15, S.DEAD, may_return=True),
+        *some(15, S.DEAD, B),
+        *some(70, S.BUSY),
+    ]
+    decisions = decide(an_orchestrator(), [], there)
+    assert len(drained(decisions)) == len(retired(decisions)) == 10
+    assert {name for name in drained(decisions) if "z-a" not in name} == set()

@@ -1,0 +1,28 @@
+"""When machines joined, for schedulers that do not tell: by the looks of one process at their lists."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from shared.models.farm import Node
+
+
+class Joins:
+    """Since when each machine is up. Those of the first look may have been for long: of them it is not known."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, datetime | None] | None = None
+
+    def noted(self, nodes: Sequence[Node], now: datetime) -> list[Node]:
+        """Return the nodes of a look with the time at which they were seen to be up, unless that is known better."""
+        before = self._since
+        since = {
+            node.node_id: before.get(node.node_id, now) if before is not None else None
+            for node in nodes
+            if node.is_up
+        }
+        self._since = since
+        return [
+            node if node.joined_at else replace(node, joined_at=since.get(node.node_id))
+            for node in nodes
+        ]
