@@ -3,6 +3,7 @@
 Orders (`POST /faults`), all filters optional:
   {"kind": "stockout", "zone", "machine_type", "preemptible", "capacity": 0, "retries": true}
   {"kind": "slow_boot", "zone", "pool", "instance", "boot_s": 60, "count"}
+  {"kind": "slow_ready", "zone", "pool", "instance", "ready_s": 60, "count"}   on Kubernetes: registered, not ready yet
   {"kind": "dead_boot", "zone", "pool", "instance", "count"}
   {"kind": "operation", "operation_type": "createInstances", "code", "message", "status": 503, "count"}
   {"kind": "preempt", "instance", "notice_s": 0..30}   {"kind": "lose", "instance"}
@@ -17,7 +18,7 @@ from collections.abc import Iterator
 from emulators.compute.state import Document, State
 from emulators.compute.wire import is_spot
 
-LASTING = ("stockout", "slow_boot", "dead_boot", "operation")
+LASTING = ("stockout", "slow_boot", "slow_ready", "dead_boot", "operation")
 _STATUS_TEXTS = {400: "BAD REQUEST", 403: "FORBIDDEN", 409: "CONFLICT", 503: "SERVICE UNAVAILABLE"}
 
 
@@ -29,12 +30,14 @@ class Faults:
 
     def order(self, order: Document) -> Document:
         """Add a lasting order. Raises: ValueError when it says nothing sensible."""
-        for name in ("count", "capacity", "boot_s"):
+        for name in ("count", "capacity", "boot_s", "ready_s"):
             value = order.get(name)
             if value is not None and (not isinstance(value, int | float) or value < 0):
                 raise ValueError(f"{name} must be a number and not negative")
         if order["kind"] == "slow_boot" and "boot_s" not in order:
             raise ValueError("slow_boot needs boot_s")
+        if order["kind"] == "slow_ready" and "ready_s" not in order:
+            raise ValueError("slow_ready needs ready_s")
         if order["kind"] == "operation" and "code" not in order:
             raise ValueError("operation needs code")
         saved = {**order, "id": uuid.uuid4().hex}
@@ -76,6 +79,13 @@ class Faults:
             self._use(order)
             return float(order["boot_s"])
         return normal_s
+
+    def ready_s(self, instance: Document) -> float:
+        """Return how long an instance's node is there before it is ready."""
+        for order in self._matching("slow_ready", instance):
+            self._use(order)
+            return float(order["ready_s"])
+        return 0.0
 
     def operation_error(self, kind: str) -> Document | None:
         """Return the error that an operation of `kind` must end with."""

@@ -176,6 +176,7 @@ class Lifecycle:
     def _switch_on(self, instance: Document) -> None:
         boot_s = self._faults.boot_s(instance, self._pace.boot_s)
         instance["boot_at"] = None if boot_s is None else instance["created_at"] + boot_s
+        instance["ready_s"] = self._faults.ready_s(instance)
         instance |= {"status": "STAGING", "started_at": time.time()}
         self._state.save_instance(instance)
         self._state.flush()  # were we killed now, the machine must not be started twice
@@ -251,6 +252,7 @@ class Lifecycle:
             "gpus": gpus_of(properties), "max_allocs": self._max_allocs,
             "node_id": str(uuid.uuid5(uuid.NAMESPACE_OID, instance["id"])),
             **self._joins, "boot_at": instance["boot_at"], "directory": str(directory),
+            "ready_s": instance.get("ready_s", 0.0),
             "cache": str(self._machines.cache(instance["zone"])),
             "lock": str(self._machines.lock), "orphan_s": self._pace.orphan_s,
         }  # fmt: skip

@@ -6,6 +6,7 @@ Source: https://kubernetes.io/docs/reference/command-line-tools-reference/kubele
 import asyncio
 import base64
 import os
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,19 +59,33 @@ def node_of(machine: dict[str, Any]) -> dict[str, Any]:
                 "pods": "110",
                 **gpus,
             },
-            "conditions": [_ready(is_going=False)],
+            "conditions": [_Readiness().condition(_STARTING)],
         },
     }
 
 
-def _ready(*, is_going: bool) -> dict[str, str]:
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    said = "node is shutting down" if is_going else "kubelet is posting ready status"
-    return {
-        "type": "Ready", "status": "False" if is_going else "True",
-        "reason": "KubeletNotReady" if is_going else "KubeletReady", "message": said,
-        "lastHeartbeatTime": now, "lastTransitionTime": now,
-    }  # fmt: skip
+_STARTING = "container runtime network not ready"
+_GOING = "node is shutting down"
+
+
+class _Readiness:
+    """What a kubelet says of its node; the time of its condition moves when its status does."""
+
+    def __init__(self) -> None:
+        self._status, self._since = "", ""
+
+    def condition(self, obstacle: str) -> dict[str, str]:
+        """Return the condition; an empty obstacle is none."""
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        status = "False" if obstacle else "True"
+        if status != self._status:
+            self._status, self._since = status, now
+        return {
+            "type": "Ready", "status": status,
+            "reason": "KubeletNotReady" if obstacle else "KubeletReady",
+            "message": obstacle or "kubelet is posting ready status",
+            "lastHeartbeatTime": now, "lastTransitionTime": self._since,
+        }  # fmt: skip
 
 
 class Kubelet:
@@ -106,6 +121,8 @@ class Kubelet:
         self._to_report: dict[str, Pod] = {}
         self._report_wanted = asyncio.Event()
         self._is_going = False
+        self._readiness = _Readiness()
+        self._ready_at = 0.0
 
     def shut_down(self) -> None:
         """End all pods, because the machine has its notice; no new ones come."""
@@ -116,6 +133,7 @@ class Kubelet:
     async def run(self) -> None:
         """Join, then work until cancelled."""
         await self._register()
+        self._ready_at = time.monotonic() + self._machine["ready_s"]
         self._on_joined()
         await asyncio.gather(self._beat(), self._take(), self._tell())
 
@@ -136,16 +154,19 @@ class Kubelet:
 
     async def _beat(self) -> None:
         while True:
-            await asyncio.sleep(_HEARTBEAT_S)
-            body = {"status": {"conditions": [_ready(is_going=self._is_going)]}}
+            is_starting = time.monotonic() < self._ready_at
+            obstacle = _GOING if self._is_going else _STARTING if is_starting else ""
+            body = {"status": {"conditions": [self._readiness.condition(obstacle)]}}
             try:
                 status, _, _ = await self._beats.call(
                     "PATCH", f"/api/v1/nodes/{self._name}/status", body, timeout_s=5
                 )
             except Unreachable:
-                continue
+                status = 0
             if status == 404:  # the server has lost its memory, or removed us
                 await self._register()
+                continue
+            await asyncio.sleep(_HEARTBEAT_S)
 
     async def _take(self) -> None:
         """List the pods of this node, start what is new, stop what must go; wait for a change, list again."""

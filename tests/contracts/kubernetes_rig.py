@@ -34,7 +34,8 @@ class KubernetesRig:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._nodes: set[str] = set()
+        self._nodes: dict[str, Wire] = {}  # the condition that its kubelet reports
+        self._speaking = threading.Lock()  # what a kubelet says later is heard later
         self._stopped = threading.Event()
         for priority in range(MOST_PRIORITY + 1):
             name, value = f"baton-priority-{priority}", priority * 100
@@ -54,6 +55,14 @@ class KubernetesRig:
         return KubernetesScheduler(_site(self.url, ORCHESTRATOR_ID), token="wrong")
 
     def join(self, name: str, shape: Shape = SHAPE, zone: str = "z-a", cores: int = 4) -> str:
+        self.register(name, shape, zone, cores)
+        self.get_ready(name)
+        return name
+
+    def register(
+        self, name: str, shape: Shape = SHAPE, zone: str = "z-a", cores: int = 4, gpus: int = 1
+    ) -> None:
+        """A kubelet registers, as all do, before its machine can run anything."""
         labels = {
             "baton/orchestrator": ORCHESTRATOR_ID,
             "kubernetes.io/hostname": name,
@@ -68,15 +77,26 @@ class KubernetesRig:
         room = {"cpu": f"{cores * 1000 - 80}m", "memory": "13500Mi", "pods": "110"}
         if shape.instance_type in GPUS:
             taints.append({"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"})
-            room["nvidia.com/gpu"] = str(GPUS[shape.instance_type].count)
+            if gpus:
+                room["nvidia.com/gpu"] = str(gpus)
         node = {
             "metadata": {"name": name, "labels": labels},
             "spec": {"taints": taints},
-            "status": {"allocatable": room, "conditions": [_ready()]},
+            "status": {"allocatable": room, "conditions": [_ready("False")]},
         }
         self._call("POST", "/api/v1/nodes", node)
-        self._nodes.add(name)
-        return name
+        self._nodes[name] = _ready("False")
+
+    def get_ready(self, name: str) -> None:
+        """Its machine can run something now."""
+        self._nodes[name] = _ready("True")
+        self._beat_once(name)
+
+    def fail_for_a_moment(self, name: str, since: datetime) -> None:
+        """The kubelet finds that its machine can run nothing since then."""
+        told = since.strftime("%Y-%m-%dT%H:%M:%SZ")
+        self._nodes[name] = {**_ready("False"), "lastTransitionTime": told}
+        self._beat_once(name)
 
     def set_gpus(self, name: str, count: int) -> None:
         """The GPUs' driver tells the kubelet how many it has found."""
@@ -84,7 +104,7 @@ class KubernetesRig:
         self._call("PATCH", f"/api/v1/nodes/{name}/status", {"status": status})
 
     def leave(self, name: str) -> None:
-        self._nodes.remove(name)
+        del self._nodes[name]
 
     def work(self, name: str) -> Sequence[Mapping[str, str]]:
         wanted = [
@@ -174,7 +194,13 @@ class KubernetesRig:
     def _beat(self) -> None:
         while not self._stopped.wait(0.2):
             for name in list(self._nodes):
-                body = {"status": {"conditions": [_ready()]}}
+                self._beat_once(name)
+
+    def _beat_once(self, name: str) -> None:
+        with self._speaking:
+            ready = self._nodes.get(name)
+            if ready is not None:
+                body = {"status": {"conditions": [{**ready, "lastHeartbeatTime": _now()}]}}
                 # Its node may have been removed since: a kubelet goes on all the same.
                 self._send("PATCH", f"/api/v1/nodes/{name}/status", body)
 
@@ -208,12 +234,12 @@ def _namespaced(pod: Wire) -> str:
     return f"/api/v1/namespaces/{pod['metadata']['namespace']}"
 
 
-def _ready() -> dict[str, str]:
+def _ready(status: str) -> dict[str, str]:
     now = _now()
     return {
         "type": "Ready",
-        "status": "True",
-        "reason": "KubeletReady",
+        "status": status,
+        "reason": "KubeletReady" if status == "True" else "KubeletNotReady",
         "lastHeartbeatTime": now,
         "lastTransitionTime": now,
     }

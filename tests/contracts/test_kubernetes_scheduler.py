@@ -4,6 +4,7 @@ import json
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -113,6 +114,62 @@ def test_a_machine_whose_gpus_cannot_be_used_yet_gets_no_attempt_that_needs_one(
     assert rig.scheduler.placements()[0].stage is Stage.WAITING
     rig.set_gpus("i-1", 1)
     assert rig.scheduler.placements()[0].stage is Stage.STARTED
+
+
+def test_a_machine_that_has_registered_is_up_once_it_can_run_something(
+    rig: KubernetesRig,
+) -> None:
+    rig.register("i-1")
+    rig.scheduler.submit(an_attempt())
+    (node,) = rig.scheduler.nodes()
+    assert (node.name, node.is_up, node.is_joining) == ("i-1", False, True)
+    assert rig.scheduler.placements()[0].stage is Stage.WAITING
+    rig.get_ready("i-1")
+    (node,) = rig.scheduler.nodes()
+    assert (node.is_up, node.is_joining) == (True, False)
+    assert rig.scheduler.placements()[0].stage is Stage.STARTED
+
+
+def test_a_machine_that_is_not_ready_for_a_moment_is_up_and_keeps_its_attempt(
+    rig: KubernetesRig,
+) -> None:
+    rig.join("i-1")
+    rig.scheduler.submit(an_attempt())
+    rig.start("i-1")
+    rig.fail_for_a_moment("i-1", datetime.now(UTC) + timedelta(minutes=2))
+    (node,) = rig.scheduler.nodes()
+    assert (node.is_up, node.is_joining) == (True, False)
+    assert rig.scheduler.placements()[0].stage is Stage.STARTED
+
+
+def test_a_machine_is_up_once_the_driver_of_its_gpus_is_there(rig: KubernetesRig) -> None:
+    rig.register("i-1", GPU_SHAPE, gpus=0)
+    rig.get_ready("i-1")
+    (node,) = rig.scheduler.nodes()
+    assert (node.is_up, node.is_joining, node.joined_at) == (False, True, None)
+    before = datetime.now(UTC)
+    rig.set_gpus("i-1", 1)
+    (node,) = rig.scheduler.nodes()
+    assert (node.is_up, node.is_joining) == (True, False)
+    assert node.joined_at is not None
+    assert node.joined_at >= before
+
+
+def test_a_machine_of_the_cluster_that_gets_ready_late_is_up_late(
+    rig: KubernetesRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBERNETES_TOKEN", KubernetesRig.TOKEN)
+    options = ("--kubernetes", rig.url, "--boot-s", "0.2")
+    compute = Compute("emulators.compute", tmp_path / "compute", *options, pythonpath=str(ROOT))
+    with stand_in(compute):
+        compute.template(metadata={"items": [{"key": "orchestrator", "value": "o1"}]})
+        compute.group(zone=ZONE)
+        compute.post("/faults", {"kind": "slow_ready", "ready_s": 3})
+        compute.create("i-1")
+        (node,) = until(rig.scheduler.nodes)
+        assert (node.is_up, node.is_joining) == (False, True)
+        (node,) = until(rig.scheduler.nodes, holds=lambda nodes: nodes[0].is_up)
+        assert node.joined_at is not None
 
 
 def test_a_pod_counts_until_it_has_ended_though_its_job_is_gone(rig: KubernetesRig) -> None:

@@ -354,6 +354,33 @@ def test_machines_are_listed_with_their_zone_while_up_and_after(rig: Rig) -> Non
     until(rig.scheduler.nodes, holds=lambda nodes: not any(node.is_up for node in nodes))
 
 
+@pytest.mark.usefixtures("listed_machines")
+def test_since_when_a_machine_is_up_is_known_to_whoever_looked_before(rig: Rig) -> None:
+    assert rig.scheduler.nodes() == []
+    before = datetime.now(UTC).replace(microsecond=0)
+    rig.join("i-1")
+    (node,) = rig.scheduler.nodes()
+    assert node.joined_at is not None
+    assert before <= node.joined_at <= datetime.now(UTC)
+    rig.join("i-2")
+    again = {each.name: each for each in rig.scheduler.nodes()}
+    assert again["i-1"].joined_at == node.joined_at
+    assert again["i-2"].joined_at is not None
+
+
+def test_what_nobody_has_seen_end_has_no_end_while_its_machine_may_come_back(
+    rig: Rig, driver: Driver
+) -> None:
+    rig.join("i-1")
+    rig.scheduler.submit(an_attempt())
+    assert stage(rig, Stage.STARTED)
+    rig.start("i-1")
+    until(rig.scheduler.placements, holds=lambda found: only(found).started_at is not None)
+    rig.leave("i-1")
+    found = stage(rig, Stage.LOST)
+    assert (found.ended_at is None) is driver.has_nodes
+
+
 # Repeats
 
 

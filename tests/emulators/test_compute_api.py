@@ -289,6 +289,7 @@ def test_rate_limits_and_server_errors_last_for_as_many_calls_as_ordered(compute
         {"kind": "earthquake"},
         {"kind": "preempt", "instance": "nobody"},
         {"kind": "slow_boot"},
+        {"kind": "slow_ready"},
         {"kind": "calls", "calls": 0},
         {"kind": "stockout", "capacity": -1},
     ],
