@@ -116,7 +116,9 @@ def _give_up(pools: Mapping[PoolKey, Pool], orders: defaultdict[PoolKey, _Order]
         silent_left -= len(suspended)
         if suspended:
             orders[key].suspend += suspended
-            orders[key].reasons.append(f"{len(suspended)} silent, out of use until they are heard of")
+            orders[key].reasons.append(
+                f"{len(suspended)} silent, out of use until they are heard of"
+            )
         lost = [*(each for each in pool.silent if not each.may_return), *pool.late]
         given_up = sorted(lost, key=_by_age)[:lost_left]
         lost_left -= len(given_up)

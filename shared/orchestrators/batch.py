@@ -61,6 +61,7 @@ SUBMIT_TRIES = 6
 SHOWN = timedelta(hours=6)
 LIST_DELAY = timedelta(minutes=5)
 FORGOTTEN_TAG = "baton-forgotten"
+MOST_OVERLOOKED = 1000
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,9 @@ class BatchScheduler:
         self._known: dict[Shape, _Queue] = {}
         self._seen: Mapping[str, Sequence[Wire]] = {}
         self._last: _Look | None = None
+        self._overlooked: dict[
+            str, _Queue
+        ] = {}  # by job id, what is over and may be in no look of ours
         self._forgotten: set[str] = set()  # job ids, no more than the next look may list
         session = boto3.session.Session()
 
@@ -120,12 +124,21 @@ class BatchScheduler:
     def submit(self, attempt: SubmittedAttempt) -> None:
         with _translated(f"submitting {attempt.ref.attempt_id}"):
             queue = self._queue(attempt.shape)
-            if not self._named(self._submitting, queue, attempt.ref.attempt_id):
+            same = self._named(self._submitting, queue, attempt.ref.attempt_id)
+            if same and all(job["status"] not in LIVE for job in same):
+                self._note_overlooked(same, queue)
+            if not same:
                 gpus = self._gpus.get(attempt.shape.instance_type)
                 asked = job_of(attempt, queue.name, self._orchestrator_id, gpus=gpus)
                 if queue.has_priorities:
                     asked |= priority_of(attempt)
                 self._submitting.submit_job(**asked)
+
+    def _note_overlooked(self, jobs: Sequence[Wire], queue: _Queue) -> None:
+        """Have our next look tell of jobs that are over: whoever submits one again has not heard of its end."""
+        if len(self._overlooked) >= MOST_OVERLOOKED:  # this process does not look
+            self._overlooked.clear()
+        self._overlooked |= dict.fromkeys((job["jobId"] for job in jobs), queue)
 
     def cancel(self, attempt_id: str) -> None:
         with _translated(f"cancelling {attempt_id}"):
@@ -135,7 +148,8 @@ class BatchScheduler:
 
     def placements(self) -> list[Placement]:
         begun_at, last = self._now(), self._last
-        where = dict(last.queues) if last else {}
+        overlooked = dict(self._overlooked)
+        where = {**overlooked, **(last.queues if last else {})}
         since = last.begun_at - LIST_DELAY if last else begun_at - SHOWN
         jobs: dict[str, Wire] = {}
         with _translated("listing jobs"), ThreadPoolExecutor(AT_ONCE) as threads:
@@ -151,6 +165,8 @@ class BatchScheduler:
             ]
             for details in threads.map(self._describe, _batches(unclear)):
                 jobs |= {job["jobId"]: job for job in details}
+        for job_id in overlooked:
+            self._overlooked.pop(job_id, None)
         forgotten = {job_id for job_id, job in jobs.items() if self._is_forgotten(job)}
         self._forgotten = forgotten
         self._last = _Look(begun_at, {each: where[each] for each in jobs.keys() - forgotten})

@@ -339,7 +339,10 @@ def _times(job: Wire | None, pod: Wire | None) -> tuple[datetime | None, datetim
     started = ended or state.get("running") or {}
     finish = (_finish(job) if job else None) or {}
     disrupted = (_condition(pod, "DisruptionTarget") if pod and _is_over(pod) else None) or {}
-    told = (ended.get("finishedAt"), *(each.get("lastTransitionTime") for each in (finish, disrupted)))
+    told = (
+        ended.get("finishedAt"),
+        *(each.get("lastTransitionTime") for each in (finish, disrupted)),
+    )
     ended_at = next((_moment(each) for each in told if each), None)
     return _moment(started.get("startedAt")), ended_at
 

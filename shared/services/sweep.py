@@ -1,7 +1,7 @@
 """Sweep: find and finish whatever stopped half way, for every active job. Run every minute; harmless at any time."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import TypeVar
@@ -17,6 +17,8 @@ from shared.services.control import PAGES_TOGETHER, cancel, carry_out
 from shared.services.place import place
 from shared.services.reconcile import lose
 from shared.services.settle import settle
+from shared.services.trust import ALIVE
+from shared.services.unclaimed import take_back
 
 # Younger than this, a job or a placement is most likely on its way.
 _PATIENCE = timedelta(seconds=30)
@@ -33,10 +35,7 @@ def sweep(placements: Mapping[str, Sequence[Placement]], ports: Ports) -> int:
     `placements` holds, by orchestrator, what its scheduler listed before this call; an orchestrator that could not be
     asked is missing. Whatever goes wrong with one job is logged and leaves the others alone.
     """
-    known = {
-        orchestrator_id: {placement.attempt_id for placement in each}
-        for orchestrator_id, each in placements.items()
-    }
+    known = {orchestrator_id: _Known(each) for orchestrator_id, each in placements.items()}
     job_count = 0
     for account_id in ports.admission.accounts():
         for job_id in ports.admission.active_job_ids(account_id):
@@ -49,6 +48,17 @@ def sweep(placements: Mapping[str, Sequence[Placement]], ports: Ports) -> int:
     return job_count
 
 
+class _Known:
+    """The attempts of which a scheduler knows, and those that it has struck off its books and still shows."""
+
+    def __init__(self, placements: Iterable[Placement]) -> None:
+        self.ids: set[str] = set()
+        self.struck_ids: set[str] = set()
+        for each in placements:
+            ids = self.struck_ids if each.stage is Stage.FORGOTTEN else self.ids
+            ids.add(each.attempt_id)
+
+
 def _alone(work: Callable[[], Result], account_id: str, job_id: str) -> Result | None:
     """Do one piece of work whose trouble, ours or a provider's, is nobody else's; None when there was any."""
     try:
@@ -59,7 +69,7 @@ def _alone(work: Callable[[], Result], account_id: str, job_id: str) -> Result |
         return None
 
 
-def _sweep_job(ref: JobRef, known: Mapping[str, set[str]], ports: Ports) -> None:
+def _sweep_job(ref: JobRef, known: Mapping[str, _Known], ports: Ports) -> None:
     job = ports.jobs.job(ref)
     if ports.now() - job.created_at < _PATIENCE:
         return
@@ -79,7 +89,7 @@ def _sweep_job(ref: JobRef, known: Mapping[str, set[str]], ports: Ports) -> None
         _alone(step, *ref)
 
 
-def _sweep_page(job: Job, number: int, known: set[str], ports: Ports) -> None:
+def _sweep_page(job: Job, number: int, known: _Known, ports: Ports) -> None:
     page = ports.jobs.page(job.ref, number)
     _alone(partial(_place_again, job, page, known, ports), *job.ref)
     _lose_silent(job, page, known, ports)
@@ -105,10 +115,11 @@ def _expand_again(job: Job, pages: Sequence[PageSummary], ports: Ports) -> None:
         ports.bus.publish("expand", messages)
 
 
-def _place_again(job: Job, page: Page, known: set[str], ports: Ports) -> None:
+def _place_again(job: Job, page: Page, known: _Known, ports: Ports) -> None:
     """Submit what was placed and never reached the scheduler; the attempt's id makes a repeat harmless.
 
-    Its message has come again and again by now.
+    Its message has come again and again by now. What was there and was struck off unclaimed, as somebody does by hand,
+    is placed anew under its next number: the old one's machine may yet claim it.
     """
     if page.placed_at is None or ports.now() - page.placed_at < _PATIENCE:
         return
@@ -117,23 +128,36 @@ def _place_again(job: Job, page: Page, known: set[str], ports: Ports) -> None:
         for task_id, status in page.statuses.items()
         if status is TaskStatus.PENDING
         and page.is_placed(task_id)
-        and _attempt(job, page, task_id).attempt_id not in known
+        and _attempt(job, page, task_id).attempt_id not in known.ids
     }
+    struck = [
+        task_id for task_id in strays if _attempt(job, page, task_id).attempt_id in known.struck_ids
+    ]
+    for task_id in struck:
+        attempt = _attempt(job, page, task_id)
+        _alone(partial(take_back, attempt, ports, "struck off at the scheduler"), *job.ref)
+        del strays[task_id]
     if strays:
         place(job.ref, page.number, strays, ports, is_last_try=True)
 
 
-def _lose_silent(job: Job, page: Page, known: set[str], ports: Ports) -> None:
-    """End what runs, is in no list of the scheduler, and whose agent has been silent for longer than agents live so."""
+def _lose_silent(job: Job, page: Page, known: _Known, ports: Ports) -> None:
+    """End what runs, is in no list of the scheduler, and whose agent has been silent for longer than agents live so.
+
+    What the scheduler has struck off its books was seen to end there: of that any silence is the end.
+    """
     unlisted = [
         task_id
         for task_id, status in page.statuses.items()
-        if status is TaskStatus.RUNNING and _attempt(job, page, task_id).attempt_id not in known
+        if status is TaskStatus.RUNNING and _attempt(job, page, task_id).attempt_id not in known.ids
     ]
     for task in ports.jobs.tasks(job.ref, unlisted):
         live = task.live
-        if live is not None and ports.now() - live.alive_at > _SILENCE:
-            attempt = AttemptRef(job.account_id, job.job_id, task.task_id, live.number)
+        if live is None:
+            continue
+        attempt = AttemptRef(job.account_id, job.job_id, task.task_id, live.number)
+        patience = ALIVE if attempt.attempt_id in known.struck_ids else _SILENCE
+        if ports.now() - live.alive_at > patience:
             lose(task, attempt, "neither its agent nor the scheduler knows of it any more", ports)
 
 

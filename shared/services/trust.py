@@ -12,8 +12,8 @@ from shared.ports import JobStore
 from shared.services.attempts import HEARTBEAT_S, TOUCHED_EVERY
 from shared.services.observe import Observation
 
-# An agent speaks every HEARTBEAT_S, and once in TOUCHED_EVERY its word is noted. Whose note is older than two such times,
-# and three heartbeats more for calls that had to be repeated, has been silent for more than a minute.
+# An agent speaks every HEARTBEAT_S, and once in TOUCHED_EVERY its word is noted. One whose last note is older than two
+# such times, and three heartbeats more for calls that had to be repeated, has been silent for more than a minute.
 ALIVE = 2 * TOUCHED_EVERY + 3 * timedelta(seconds=HEARTBEAT_S)
 
 

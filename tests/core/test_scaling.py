@@ -635,9 +635,7 @@ def test_an_instance_that_never_worked_is_idle_since_the_scheduler_could_use_it(
 
 def test_a_machine_that_booted_longer_than_usual_is_not_unused_the_moment_it_joins() -> None:
     late = replace(LISTED, created_at=NOW - timedelta(seconds=290))
-    waiting = a_placement(
-        "a-00002-0-1", Stage.WAITING, submitted_at=NOW - timedelta(minutes=9)
-    )
+    waiting = a_placement("a-00002-0-1", Stage.WAITING, submitted_at=NOW - timedelta(minutes=9))
     node = replace(NODE, joined_at=NOW - timedelta(seconds=2))
     assert not joined(late, node, [waiting]).is_unused
     assert joined(late, NODE, [waiting]).is_unused

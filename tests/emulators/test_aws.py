@@ -21,6 +21,7 @@ from shared.models.account import Gpus
 from shared.models.farm import PoolKey, ProblemCode, Shape, Stage, instance_name
 from shared.models.job import AttemptRef
 from shared.models.task import Outcome
+from shared.orchestrators import batch
 from shared.orchestrators.batch import BatchScheduler
 from shared.orchestrators.batch_jobs import job_of, priority_of
 from shared.ports import SubmittedAttempt
@@ -383,6 +384,35 @@ def test_what_another_process_submitted_and_saw_end_since_the_last_look_is_told_
     assert mine.placements() == []
     ended = attempts_end(rig, others, "0")
     assert [each.attempt_id for each in mine.placements()] == ended
+
+
+def test_what_ended_before_a_process_began_to_look_is_told_of_once_it_is_submitted_again(
+    url: str,
+) -> None:
+    rig = BatchRig(url)
+    (ended,) = attempts_end(rig, rig.another("o1"), "0")
+    late = rig.another("o1", now=lambda: datetime.now(UTC) + timedelta(days=1))
+    assert late.placements() == []
+    for _ in range(2):
+        late.submit(replace(an_attempt(), ref=AttemptRef("acme", "00001", "0", 1)))
+    for _ in range(2):
+        (found,) = late.placements()
+        assert (found.attempt_id, found.stage) == (ended, Stage.ENDED)
+    assert rig.work("i-1") == []
+    late.forget([ended])
+    assert late.placements() == []
+
+
+def test_a_process_that_never_looks_remembers_no_more_than_so_many_of_them(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "MOST_OVERLOOKED", 2)
+    rig = BatchRig(url)
+    attempts_end(rig, rig.another("o1"), "012")
+    late = rig.another("o1", now=lambda: datetime.now(UTC) + timedelta(days=1))
+    for task_id in "012":
+        late.submit(replace(an_attempt(), ref=AttemptRef("acme", "00001", task_id, 1)))
+    assert [each.attempt_id for each in late.placements()] == ["acme-00001-2-1"]
 
 
 def test_a_submission_that_batch_refuses_for_their_number_is_made_again(url: str) -> None:

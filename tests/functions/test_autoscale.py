@@ -3,11 +3,14 @@
 import base64
 import json
 import logging
+import os
+import signal
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -504,6 +507,30 @@ def test_a_machine_that_never_joins_is_replaced(farm: Farm) -> None:
     assert sum(len(each.grow) for each in report.decisions) == 1
     until(lambda: all(each.name != old for pool in (A, B) for each in farm.fleet.instances(pool)))
     assert farm.size() == 1
+
+
+def test_a_silent_machine_takes_no_more_work_and_goes_if_it_is_silent_at_the_next_look_too(
+    farm: Farm,
+) -> None:
+    farm.save(idle_s=3600)
+    farm.submit(1)
+    farm.run()
+    until(lambda: farm.up() == 1 and not any(p.is_live for p in farm.scheduler.placements()))
+    (name,) = (each.name for pool in (A, B) for each in farm.fleet.instances(pool))
+    machines = requests.get(f"{farm.stack.url('compute')}/machines", timeout=10).json()
+    (pid,) = [each["machine_pid"] for each in machines if each["name"] == name]
+    os.kill(pid, signal.SIGSTOP)
+    asked: list[str] = []
+    try:
+        until(lambda: farm.up() == 0)
+        (first,) = farm.run(ask_again=lambda: asked.append("scale")).decisions
+        assert (first.drain, first.retire) == ((name,), ())
+        assert asked == []
+        (second,) = farm.run().decisions
+        assert (second.drain, second.retire) == ((), (name,))
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 # Trouble

@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from shared.errors import Unplaceable
-from shared.models.job import Command, JobStatus, Sync, SyncState
+from shared.models.farm import Placement, Stage
+from shared.models.job import AttemptRef, Command, JobRef, JobStatus, Sync, SyncState
 from shared.models.task import Outcome, TaskStatus
 from shared.ports import SubmittedAttempt
 from shared.services.control import carry_out, order
@@ -176,6 +177,54 @@ def test_what_runs_and_nobody_has_heard_of_for_long_is_lost(farm: Farm) -> None:
     farm.deliver()
     assert farm.placed(ref) == ["000-2"]
     assert farm.findings(ref) == []
+
+
+def struck_off(farm: Farm, ref: JobRef, *task_ids: str) -> list[Placement]:
+    """Return what the scheduler lists when the first attempts of these tasks are struck off and still shown."""
+    ids = {AttemptRef(*ref, each, 1).attempt_id for each in task_ids}
+    return [
+        replace(each, stage=Stage.FORGOTTEN, instance="i-1") if each.attempt_id in ids else each
+        for each in farm.placements()
+    ]
+
+
+def test_what_was_struck_off_at_the_scheduler_before_its_claim_is_placed_anew(farm: Farm) -> None:
+    ref = farm.submit(2)
+    farm.deliver()
+    listed = struck_off(farm, ref, "000")
+    farm.scheduler.forget([AttemptRef(*ref, "000", 1).attempt_id])
+    sweep({farm.account_id: listed}, farm.ports_in(seconds=10))
+    assert farm.task(ref).attempt == 1, "it may be on its way"
+    sweep({farm.account_id: listed}, farm.ports_in(minutes=1))
+    farm.deliver()
+    assert farm.placed(ref) == ["000-2", "001-1"]
+    assert farm.agent(ref).claim().status_code == 409
+    assert farm.ledger() == []
+    assert farm.findings(ref) == []
+
+
+def test_what_was_struck_off_while_it_ran_is_lost_once_its_agent_is_silent(farm: Farm) -> None:
+    ref = farm.submit(2)
+    for task_id in ("000", "001"):
+        farm.agent(ref, task_id).claim()
+    listed = struck_off(farm, ref, "000", "001")
+    farm.backdate(ref, task_id="000", started=600, alive=100)
+    sweep({farm.account_id: listed}, farm.ports_in(minutes=1))
+    assert farm.task(ref).attempts[0].outcome is Outcome.LOST
+    assert farm.task(ref, "001").status is T.RUNNING
+    farm.deliver()
+    assert farm.task(ref).attempt == 2
+    assert farm.findings(ref) == []
+
+
+def test_what_has_ended_and_is_still_shown_is_left_alone(farm: Farm) -> None:
+    ref = farm.submit(2)
+    farm.run(ref)
+    farm.deliver()
+    listed = struck_off(farm, ref, "000")
+    before = farm.state()
+    sweep({farm.account_id: listed}, farm.ports_in(minutes=1))
+    assert farm.state() == before
 
 
 def test_a_young_job_is_left_alone(farm: Farm) -> None:
