@@ -1,17 +1,18 @@
-"""The function `autoscale`: a tick per orchestrator (schedule, and Pub/Sub when something waits), and the sweep."""
+"""The function `autoscale`: a tick per orchestrator (schedule; Pub/Sub when something waits), a sweep per account."""
 
 from typing import Any
 
 import functions_framework
 from flask import Request, Response
 
-from functions.autoscale.ticks import log_failure, scale, scale_alone
+from functions.autoscale.sweeps import sweep_asked
+from functions.autoscale.ticks import scale, scale_alone
 from shared import wiring
 from shared.errors import InvalidRequest
 from shared.http import Reply, Routes, answer_push, check_schedule
-from shared.models.farm import Placement
 from shared.services.kept_ticks import forget_ticks
-from shared.services.sweep import sweep
+from shared.services.observe import at_once
+from shared.services.sweep import ask_to_sweep
 
 
 def _tick(request: Request) -> Reply:
@@ -20,7 +21,9 @@ def _tick(request: Request) -> Reply:
     store = wiring.orchestrator_store()
     wanted = request.args.get("orchestrator_id")
     found = [store.orchestrator(wanted)] if wanted else store.orchestrators()
-    return {each.orchestrator_id: scale_alone(each) for each in found}
+    # All at once: one whose provider does not answer takes no time from the others.
+    answers = at_once(scale_alone, found)
+    return {each.orchestrator_id: answer for each, answer in zip(found, answers, strict=True)}
 
 
 def _asked(message: dict[str, Any]) -> None:
@@ -33,19 +36,13 @@ def _asked(message: dict[str, Any]) -> None:
 
 def _pushed(request: Request, **_: str) -> Reply:
     """Pub/Sub only: the push endpoint carries the shared token."""
-    return answer_push(request, {"scale": _asked}, wiring.push_token())
+    return answer_push(request, {"scale": _asked, "sweep": sweep_asked}, wiring.push_token())
 
 
 def _sweep(request: Request) -> Reply:
-    """The scheduler only: find and finish what was interrupted."""
+    """The scheduler only: have what was interrupted found and finished, account by account."""
     check_schedule(request, wiring.push_token())
-    placements: dict[str, list[Placement]] = {}
-    for each in wiring.orchestrator_store().orchestrators():
-        try:
-            placements[each.orchestrator_id] = wiring.scheduler(each).placements()
-        except Exception as error:  # noqa: BLE001  logged, and tried again by the next sweep
-            log_failure("orchestrator not swept", each, error)
-    return {"job_count": sweep(placements, wiring.ports())}
+    return {"job_count": ask_to_sweep(wiring.ports())}
 
 
 def _forget(request: Request) -> Reply:

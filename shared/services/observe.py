@@ -19,6 +19,7 @@ from shared.models.farm import (
 from shared.ports import Fleet, Scheduler
 
 T = TypeVar("T")
+Result = TypeVar("Result")
 
 AT_ONCE = 8
 # How far back a look for the provider's problems goes; the same one found twice counts once.
@@ -47,7 +48,8 @@ class Observation:
         listed = {each.name for each in self.listed}
         zones = {pool.zone for pool in self.failed}
         return sum(
-            node.is_up and node.zone in zones and node.name not in listed for node in self.nodes
+            (node.is_up or node.is_joining) and node.zone in zones and node.name not in listed
+            for node in self.nodes
         )
 
     @property
@@ -105,6 +107,14 @@ def for_each(do: Callable[[T], None], items: Sequence[T]) -> None:
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for done in [pool.submit(do, item) for item in items]:
             done.result()
+
+
+def at_once(do: Callable[[T], Result], items: Sequence[T]) -> list[Result]:
+    """Call `do` for all items at once, however many there are; returns what it returned for each."""
+    if len(items) <= 1:
+        return [do(item) for item in items]
+    with ThreadPoolExecutor(len(items)) as pool:
+        return list(pool.map(do, items))
 
 
 def log_failure(orchestrator_id: str, pool: PoolKey, error: CloudError) -> None:

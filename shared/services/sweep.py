@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from typing import TypeVar
 
 from shared.core.progress import missing_pages, unfinished_pages
@@ -29,23 +29,63 @@ _SILENCE = timedelta(minutes=17)
 Result = TypeVar("Result")
 
 
+Placements = Callable[[str], Sequence[Placement] | None]
+
+
+def ask_to_sweep(ports: Ports) -> int:
+    """Have every account with active jobs swept, and every orchestrator, each by itself; returns how many jobs.
+
+    However long one of them takes, the others have their own time.
+    """
+    counts = {
+        each: len(ports.admission.active_job_ids(each)) for each in ports.admission.accounts()
+    }
+    wanted = [{"account_id": each} for each, count in counts.items() if count]
+    wanted += [
+        {"orchestrator_id": each.orchestrator_id} for each in ports.orchestrators.orchestrators()
+    ]
+    if wanted:
+        ports.bus.publish("sweep", wanted)
+    return sum(counts.values())
+
+
 def sweep(placements: Mapping[str, Sequence[Placement]], ports: Ports) -> int:
     """Look at every active job of every account; returns how many there are.
 
     `placements` holds, by orchestrator, what its scheduler listed before this call; an orchestrator that could not be
-    asked is missing. Whatever goes wrong with one job is logged and leaves the others alone.
+    asked is missing.
     """
-    known = {orchestrator_id: _Known(each) for orchestrator_id, each in placements.items()}
-    job_count = 0
-    for account_id in ports.admission.accounts():
-        for job_id in ports.admission.active_job_ids(account_id):
-            job_count += 1
-            ref = JobRef(account_id, job_id)
-            _alone(partial(_sweep_job, ref, known, ports), account_id, job_id)
-        _alone(partial(admit, account_id, ports), account_id, "")
+    accounts = ports.admission.accounts()
+    job_count = sum(sweep_account(each, placements.get, ports) for each in accounts)
+    for each in placements.values():
+        cancel_stale(each, ports)
+    return job_count
+
+
+def sweep_account(account_id: str, placements: Placements, ports: Ports) -> int:
+    """Look at every active job of an account; returns how many there are.
+
+    `placements` returns what the scheduler of an orchestrator lists, None when it could not be asked. Whatever goes
+    wrong with one job is logged and leaves the others alone.
+    """
+
+    @cache
+    def known(orchestrator_id: str) -> _Known | None:
+        listed = placements(orchestrator_id)
+        return None if listed is None else _Known(listed)
+
+    job_ids = ports.admission.active_job_ids(account_id)
+    for job_id in job_ids:
+        ref = JobRef(account_id, job_id)
+        _alone(partial(_sweep_job, ref, known, ports), account_id, job_id)
+    _alone(partial(admit, account_id, ports), account_id, "")
+    return len(job_ids)
+
+
+def cancel_stale(placements: Iterable[Placement], ports: Ports) -> None:
+    """Take from a scheduler what waits there and was killed, held or tried anew: nothing boots for it."""
     for ref, waiting in _waiting(placements).items():
         _alone(partial(_cancel_stale, ref, waiting, ports), ref.account_id, ref.job_id)
-    return job_count
 
 
 class _Known:
@@ -69,7 +109,7 @@ def _alone(work: Callable[[], Result], account_id: str, job_id: str) -> Result |
         return None
 
 
-def _sweep_job(ref: JobRef, known: Mapping[str, _Known], ports: Ports) -> None:
+def _sweep_job(ref: JobRef, known: Callable[[str], _Known | None], ports: Ports) -> None:
     job = ports.jobs.job(ref)
     if ports.now() - job.created_at < _PATIENCE:
         return
@@ -79,12 +119,10 @@ def _sweep_job(ref: JobRef, known: Mapping[str, _Known], ports: Ports) -> None:
     if job.sync.state in (SyncState.PENDING, SyncState.SYNCING):
         steps.append(partial(_sync_again, ref, ports))
     steps += [partial(carry_out, ref, number, 1, ports) for number in unfinished_pages(job, pages)]
-    if job.orchestrator_id in known:
-        steps += [
-            partial(_sweep_page, job, summary.number, known[job.orchestrator_id], ports)
-            for summary in pages
-            if summary.in_flight_count
-        ]
+    busy = [summary.number for summary in pages if summary.in_flight_count]
+    placed = known(job.orchestrator_id) if busy else None
+    if placed is not None:
+        steps += [partial(_sweep_page, job, number, placed, ports) for number in busy]
     for step in steps:
         _alone(step, *ref)
 
@@ -161,19 +199,18 @@ def _lose_silent(job: Job, page: Page, known: _Known, ports: Ports) -> None:
             lose(task, attempt, "neither its agent nor the scheduler knows of it any more", ports)
 
 
-def _waiting(placements: Mapping[str, Sequence[Placement]]) -> dict[JobRef, list[AttemptRef]]:
-    """Return what waits at the schedulers, by job."""
+def _waiting(placements: Iterable[Placement]) -> dict[JobRef, list[AttemptRef]]:
+    """Return what waits at a scheduler, by job."""
     found: dict[JobRef, list[AttemptRef]] = defaultdict(list)
-    for each in placements.values():
-        for placement in each:
-            if placement.stage is Stage.WAITING:
-                ref = AttemptRef.parse(placement.attempt_id)
-                found[ref.task.job].append(ref)
+    for placement in placements:
+        if placement.stage is Stage.WAITING:
+            ref = AttemptRef.parse(placement.attempt_id)
+            found[ref.task.job].append(ref)
     return found
 
 
 def _cancel_stale(ref: JobRef, waiting: Sequence[AttemptRef], ports: Ports) -> None:
-    """Take from the scheduler what was killed, held or tried anew while it could not be told: nothing boots for it."""
+    """Take from the scheduler what was killed, held or tried anew while it could not be told."""
     tasks = {
         task.task_id: task for task in ports.jobs.tasks(ref, [each.task_id for each in waiting])
     }

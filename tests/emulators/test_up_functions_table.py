@@ -12,7 +12,7 @@ def test_the_table_names_the_four_functions_and_every_topic_once() -> None:
     assert [f.name for f in functions] == ["submit", "dispatch", "autoscale", "billing"]
     topics = {topic.name: f.name for f in functions for topic in f.topics}
     assert topics["expand"] == topics["settle"] == "dispatch"
-    assert topics["scale"] == "autoscale"
+    assert topics["scale"] == topics["sweep"] == "autoscale"
     assert topics["meter"] == "billing"
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ from emulators.up.client import Stack, stack
 from shared import wiring
 from shared.core.replay import PlannedTick, compare
 from shared.errors import CloudError
+from shared.models.account import Account
 from shared.models.farm import (
     Breaker,
     BreakerState,
@@ -41,8 +43,9 @@ from shared.models.task import TaskStatus, WaitingFor
 from shared.ports import Fleet, Scheduler, SubmittedAttempt
 from shared.services.autoscale import TickReport, tick
 from shared.services.kept_ticks import keep_tick, kept_ticks
+from shared.services.observe import at_once
 from shared.services.orchestrators import switch_pool
-from tests.builders import a_job
+from tests.builders import a_job, a_task
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 60
@@ -249,7 +252,13 @@ def until(look: Callable[[], bool]) -> None:
 
 
 def test_only_those_with_the_token_may_call(farm: Farm) -> None:
-    for path in ("/tick", "/sweep", "/forget", "/projects/p/topics/scale"):
+    for path in (
+        "/tick",
+        "/sweep",
+        "/forget",
+        "/projects/p/topics/scale",
+        "/projects/p/topics/sweep",
+    ):
         assert farm.web.post(path).status_code == 403
         assert farm.web.post(path, headers={"X-Baton-Token": "wrong"}).status_code == 403
 
@@ -306,6 +315,69 @@ def test_the_sweep_looks_at_every_orchestrator(farm: Farm) -> None:
     answer = farm.web.post("/sweep", headers={"X-Baton-Token": wiring.push_token()})
     assert answer.status_code == 200
     assert "job_count" in answer.get_json()
+
+
+def push(farm: Farm, topic: str, **said: object) -> int:
+    """Push a message as Pub/Sub does; returns the status code."""
+    data = base64.b64encode(json.dumps(said).encode()).decode()
+    return farm.web.post(
+        f"/projects/p/topics/{topic}?token={wiring.push_token()}",
+        json={"message": {"data": data, "messageId": "1"}, "subscription": "s"},
+    ).status_code
+
+
+def test_every_account_with_active_jobs_and_every_orchestrator_is_swept_by_a_message_of_its_own(
+    farm: Farm,
+) -> None:
+    sweeps = Inbox(farm.stack, "sweep")
+    save_account(farm)
+    asleep = Farm(farm.stack, farm.web)
+    save_account(asleep)
+    wiring.job_store().create_job(a_job(account_id=farm.orchestrator_id))
+    headers = {"X-Baton-Token": wiring.push_token()}
+    assert farm.web.post("/sweep", headers=headers).get_json()["job_count"] >= 1
+    asked = sweeps.take()
+    assert {"account_id": farm.orchestrator_id} in asked
+    assert {"orchestrator_id": farm.orchestrator_id} in asked
+    assert {"account_id": asleep.orchestrator_id} not in asked
+
+
+def save_account(farm: Farm) -> None:
+    account = Account(account_id=farm.orchestrator_id, name="Otter", max_instances=9)
+    wiring.account_store().save_account(account)
+
+
+def test_a_message_has_an_account_swept_though_its_orchestrator_cannot_be_asked(farm: Farm) -> None:
+    farm.save(scheduler_address="http://127.0.0.1:1")
+    save_account(farm)
+    job = a_job(account_id=farm.orchestrator_id, orchestrator_id=farm.orchestrator_id)
+    wiring.job_store().create_job(job)
+    expansions = Inbox(farm.stack, "expand")
+    assert push(farm, "sweep", account_id=farm.orchestrator_id) == 204
+    assert [each["job_id"] for each in expansions.take()] == [job.job_id]
+    farm.save()
+
+
+def test_a_message_has_taken_from_an_orchestrator_what_waits_there_for_nothing(farm: Farm) -> None:
+    job = a_job(account_id=farm.orchestrator_id, orchestrator_id=farm.orchestrator_id)
+    wiring.job_store().create_job(job)
+    tasks = [a_task(task_id="001", attempt=2), a_task(task_id="002", attempt=1)]
+    wiring.job_store().add_page(job, 0, tasks)
+    farm.submit(2)
+    assert push(farm, "sweep", orchestrator_id=farm.orchestrator_id) == 204
+    stages = {each.attempt_id: each.stage for each in farm.scheduler.placements()}
+    (stale, current) = (AttemptRef(*job.ref, each, 1).attempt_id for each in ("001", "002"))
+    assert (stages[stale], stages[current]) == (Stage.ENDED, Stage.WAITING)
+
+
+def test_a_message_that_names_nothing_to_sweep_is_dropped(farm: Farm) -> None:
+    assert push(farm, "sweep", orchestrator_id="nowhere") == 204
+    assert push(farm, "sweep", account_id=7) == 204
+
+
+def test_orchestrators_have_their_ticks_at_the_same_time() -> None:
+    together = threading.Barrier(20, timeout=PATIENCE_S)
+    assert sorted(at_once(lambda each: (each, together.wait())[0], range(20))) == list(range(20))
 
 
 def test_what_waits_is_given_a_reason(farm: Farm) -> None:
