@@ -94,6 +94,11 @@ attempts were lost as the job's `standard_after` says, it runs on standard machi
 the next larger instance type of its orchestrator, at most as many steps as it may be tried again and at most
 {MOST_MEMORY} times the memory of the job's own.
 
+When people retry a task that has ended, every cause is counted anew from its next attempt on, and what was learnt
+stays: the task goes on beyond the memory that was ever too little, with as many further steps as the policy says
+(none where it says 0: then it keeps the job's own type), and once on standard machines it stays there. The cap is
+what it was. A task that waits or runs keeps its counts.
+
 ### What people may order
 
 For a single task a command that does not apply is refused, by name, while the others named with it follow; on a whole

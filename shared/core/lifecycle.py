@@ -153,7 +153,7 @@ def report(task: Task, job: Job, number: int, said: Report) -> Moved | None:
     if job.fence is Fence.KILLED and outcome is not Outcome.SUCCESS:
         outcome = Outcome.KILLED
     if outcome is Outcome.OUT_OF_MEMORY:
-        reason = f"{ended.reason or 'out of memory'}; {why_no_larger(job, task.attempts)}"
+        reason = f"{ended.reason or 'out of memory'}; {why_no_larger(job, task.attempts, task.counted_from)}"
         ended = replace(ended, reason=reason)
         task = replace(task, attempts=(*task.attempts[:-1], ended))
     return _move(task, ENDS[outcome], ended=ended)
@@ -187,7 +187,8 @@ def command(task: Task, order: Command, *, is_placed: bool, now: datetime) -> Mo
     if task.status is T.PENDING and is_placed:
         return _move(task, after, attempt=task.attempt + 1, withdrawn=True)
     if task.status in ENDED:
-        return _move(replace(task, unclaimed=0), after, attempt=task.attempt + 1)
+        number = task.attempt + 1
+        return _move(replace(task, unclaimed=0, counted_from=number), after, attempt=number)
     return _move(task, after)
 
 
@@ -202,7 +203,7 @@ def _is_tried_again(task: Task, job: Job, outcome: Outcome) -> bool:
     if outcome is Outcome.PREEMPTED:
         return task.count(Outcome.PREEMPTED) <= job.preempted_retries
     if outcome is Outcome.OUT_OF_MEMORY:
-        return not why_no_larger(job, task.attempts)
+        return not why_no_larger(job, task.attempts, task.counted_from)
     return outcome is Outcome.LOST and task.count(Outcome.LOST) <= LOST_RETRIES
 
 

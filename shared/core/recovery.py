@@ -35,10 +35,15 @@ class Step:
     note: str = ""
 
 
-def next_step(job: Job, attempts: Sequence[Attempt] = (), zone: str = "") -> Step:
-    """Return what the next attempt of a task runs on, after these, oldest first; `zone` is where, once known."""
+def next_step(
+    job: Job, attempts: Sequence[Attempt] = (), zone: str = "", *, counted_from: int = 1
+) -> Step:
+    """Return what the next attempt of a task runs on, after these, oldest first; `zone` is where, once known.
+
+    What the attempts before the one that is `counted_from` have shown stays true; only its allowance is new.
+    """
     is_preemptible = job.is_preemptible and not _has_lost_enough(job, attempts)
-    rung = _rung(job, attempts, is_preemptible=is_preemptible)
+    rung = _rung(job, attempts, counted_from, is_preemptible=is_preemptible)
     lost = [each for each in attempts if each.outcome in _LOSSES]
     return Step(
         shape=Shape(rung.instance_type, is_preemptible),
@@ -57,12 +62,13 @@ def is_on_ladder(attempts: Iterable[Attempt]) -> bool:
     return any(each.outcome in (*_LOSSES, Outcome.OUT_OF_MEMORY) for each in attempts)
 
 
-def why_no_larger(job: Job, attempts: Sequence[Attempt]) -> str:
+def why_no_larger(job: Job, attempts: Sequence[Attempt], counted_from: int = 1) -> str:
     """Return why a task whose last attempt ran out of memory is not tried on a larger machine; "" when it is."""
-    count = sum(each.outcome is Outcome.OUT_OF_MEMORY for each in attempts)
+    counted = (each for each in attempts if each.number >= counted_from)
+    count = sum(each.outcome is Outcome.OUT_OF_MEMORY for each in counted)
     if count > job.out_of_memory_retries:
         return f"no retry is left (out_of_memory_retries: {job.out_of_memory_retries})"
-    rungs = _rungs(job, is_preemptible=job.is_preemptible)
+    rungs = _rungs(job, attempts, counted_from, is_preemptible=job.is_preemptible)
     if not any(each.memory_mib > _too_little_mib(job, attempts) for each in rungs):
         within = f"within {MOST_MEMORY} times the job's memory"
         return f"no instance type larger than {attempts[-1].instance_type} is at hand {within}"
@@ -140,8 +146,13 @@ def _cheapest(rungs: Iterable[Rung], *, is_preemptible: bool) -> list[Rung]:
     ]
 
 
-def _rungs(job: Job, *, is_preemptible: bool) -> list[Rung]:
-    """Return the job's own machine and those that its policy lets a task go to, the smallest first."""
+def _rungs(
+    job: Job, attempts: Sequence[Attempt], counted_from: int, *, is_preemptible: bool
+) -> list[Rung]:
+    """Return the job's own machine and those that its policy lets a task go to, the smallest first.
+
+    The steps that it says are counted from where the attempts before those that count have led.
+    """
     own = Rung(
         instance_type=job.instance_type,
         cores=job.cores,
@@ -149,12 +160,19 @@ def _rungs(job: Job, *, is_preemptible: bool) -> list[Rung]:
         price_micros_per_minute=job.standard_micros_per_minute or job.price_micros_per_minute,
         preemptible_micros_per_minute=job.price_micros_per_minute,
     )
-    return [own, *_cheapest(job.larger, is_preemptible=is_preemptible)[: job.out_of_memory_retries]]
+    if not job.out_of_memory_retries:
+        return [own]
+    rungs = [own, *_cheapest(job.larger, is_preemptible=is_preemptible)]
+    too_little = _too_little_mib(job, (each for each in attempts if each.number < counted_from))
+    first = sum(each.memory_mib <= too_little for each in rungs)
+    return rungs[: first + 1 + job.out_of_memory_retries]
 
 
-def _rung(job: Job, attempts: Sequence[Attempt], *, is_preemptible: bool) -> Rung:
+def _rung(
+    job: Job, attempts: Sequence[Attempt], counted_from: int, *, is_preemptible: bool
+) -> Rung:
     """Return the smallest machine with more memory than was ever too little, or else the largest."""
-    rungs = _rungs(job, is_preemptible=is_preemptible)
+    rungs = _rungs(job, attempts, counted_from, is_preemptible=is_preemptible)
     too_little = _too_little_mib(job, attempts)
     return next((each for each in rungs if each.memory_mib > too_little), rungs[-1])
 

@@ -32,5 +32,5 @@ def _at_scheduler(job: Job, task: Task) -> WaitingFor | None:
     """Return why an attempt waits at the scheduler: as others of its shape do, which may not be most of the job."""
     if not job.waiting_shapes:
         return job.waiting_for
-    shape = next_step(job, task.attempts).shape
+    shape = next_step(job, task.attempts, counted_from=task.counted_from).shape
     return job.waiting_shapes.get(shape.name, WaitingFor.SCHEDULER)

@@ -104,7 +104,8 @@ class Task:
 
     `attempt` is the number of the live attempt, or of the next one while none is live; `attempts` holds all that were
     claimed, oldest first, the live one last. `unclaimed` counts those since that came to nothing before any claim; what
-    people take back is none of them.
+    people take back is none of them. `counted_from` is the first attempt that counts for how often the task is tried
+    again: when people retry what has ended, that begins anew.
     """
 
     task_id: str
@@ -116,6 +117,7 @@ class Task:
     attempt: int = 1
     attempts: tuple[Attempt, ...] = ()
     unclaimed: int = 0
+    counted_from: int = 1
     watched_until: datetime | None = None
 
     @property
@@ -126,8 +128,9 @@ class Task:
         return None
 
     def count(self, outcome: Outcome) -> int:
-        """Return how many attempts ended like this."""
-        return sum(attempt.outcome is outcome for attempt in self.attempts)
+        """Return how many of the attempts that count ended like this."""
+        counted = (each for each in self.attempts if each.number >= self.counted_from)
+        return sum(each.outcome is outcome for each in counted)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -95,7 +95,7 @@ def claim_attempt(
 
     def decide(task: Task, job: Job) -> TaskChange | None:
         nonlocal is_blocked
-        step = next_step(job, task.attempts, zone)
+        step = next_step(job, task.attempts, zone, counted_from=task.counted_from)
         is_next = task.live is None and task.attempt == ref.number
         if is_next and shape not in ("", step.shape.name):
             raise AttemptWithdrawn(f"the job asks for {step.shape.name} now, not for {shape}")

@@ -88,7 +88,10 @@ def _steps(job: Job, attempts: Mapping[str, int], ports: Ports) -> dict[str, Ste
     first = next_step(job)
     later = [task_id for task_id, attempt in attempts.items() if attempt > 1]
     tasks = ports.jobs.tasks(job.ref, later) if later else []
-    known = {task.task_id: next_step(job, task.attempts) for task in tasks}
+    known = {
+        task.task_id: next_step(job, task.attempts, counted_from=task.counted_from)
+        for task in tasks
+    }
     return {task_id: known.get(task_id, first) for task_id in attempts}
 
 

@@ -133,6 +133,7 @@ def task_fields(task: Task, project: str) -> Fields:
         "attempt": task.attempt,
         "attempts": [dict(vars(attempt)) for attempt in task.attempts],
         "unclaimed": task.unclaimed,
+        "counted_from": task.counted_from,
     }
 
 
@@ -143,6 +144,7 @@ def changed_task_fields(task: Task) -> dict[tuple[str, ...], Any]:
         ("attempt",): task.attempt,
         ("attempts",): [dict(vars(attempt)) for attempt in task.attempts],
         ("unclaimed",): task.unclaimed,
+        ("counted_from",): task.counted_from,
     }
 
 
@@ -159,6 +161,7 @@ def task_from(found: Mapping[str, Any]) -> Task:
         attempt=found["attempt"],
         attempts=tuple(_attempt_from(each, alive) for each in found["attempts"]),
         unclaimed=found.get("unclaimed", 0),
+        counted_from=found.get("counted_from", 1),
         watched_until=found.get("watched_until"),
     )
 

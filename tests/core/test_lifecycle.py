@@ -135,12 +135,12 @@ def test_a_preemption_counts_apart_from_a_loss() -> None:
     assert moved_again.task.status is T.PENDING
 
 
-def after(job: Job, *outcomes: Outcome, is_scout: bool = False) -> Task:
-    """Return a task whose attempts ended so, each on what the ladder said."""
-    task = a_task(is_scout=is_scout)
+def after(job: Job, *outcomes: Outcome, is_scout: bool = False, begun: Task | None = None) -> Task:
+    """Return a task whose attempts, after those of `begun`, ended so, each on what the ladder said."""
+    task = begun or a_task(is_scout=is_scout)
     for outcome in outcomes:
         assert task.status is T.PENDING
-        memory_mib = next_step(job, task.attempts).memory_mib
+        memory_mib = next_step(job, task.attempts, counted_from=task.counted_from).memory_mib
         attempt = an_attempt(number=task.attempt, claim=FIRST, memory_mib=memory_mib)
         claimed = claim(task, job, attempt)
         assert claimed is not None
@@ -160,6 +160,7 @@ LARGER = tuple(
     )
     for gib in (32, 48, 64)
 )
+MANY_LARGER = tuple(replace(LARGER[0], memory_mib=gib * 1024) for gib in range(17, 33))
 RAN_OUT = Outcome.OUT_OF_MEMORY
 
 
@@ -193,6 +194,27 @@ def test_each_cause_is_counted_by_itself() -> None:
         (RAN_OUT, T.FAILED),
     ):
         assert after(job, *losses, Outcome.PREEMPTED, RAN_OUT, last).status is status
+
+
+@pytest.mark.parametrize("is_scout", [False, True])
+@pytest.mark.parametrize(
+    ("cause", "retries"),
+    [(Outcome.PREEMPTED, 2), (Outcome.LOST, LOST_RETRIES), (RAN_OUT, 2)],
+)
+def test_a_retry_by_a_person_brings_a_new_allowance(
+    cause: Outcome, retries: int, is_scout: bool
+) -> None:
+    job = a_job(preempted_retries=2, out_of_memory_retries=2, larger=MANY_LARGER)
+    spent = [cause] * (retries + 1)
+    over = after(job, *spent, is_scout=is_scout)
+    assert over.status in ENDED
+    for _ in range(2):
+        again = command(over, Command.RETRY, is_placed=False, now=at(0))
+        assert again is not None
+        assert command(again.task, Command.RETRY, is_placed=False, now=at(0)) is None
+        assert after(job, *spent[1:], begun=again.task).status is T.PENDING
+        over = after(job, *spent, begun=again.task)
+        assert over.status is ENDS[cause]
 
 
 def test_an_attempt_that_nobody_claimed_counts_for_no_cause() -> None:

@@ -128,6 +128,29 @@ def test_a_job_says_how_many_steps_there_are() -> None:
     assert next_step(never, tried(never, Outcome.OUT_OF_MEMORY)).shape.instance_type == "cpu-4-16"
 
 
+def test_after_a_retry_by_a_person_the_steps_are_counted_from_where_it_was() -> None:
+    """What was too little is not tried again, the allowance is new, and the cap is what it was."""
+    job = the_job(out_of_memory_retries=1)
+    spent = tried(job, Outcome.OUT_OF_MEMORY, Outcome.OUT_OF_MEMORY)
+    assert why_no_larger(job, spent) == "no retry is left (out_of_memory_retries: 1)"
+    assert next_step(job, spent, counted_from=3).shape.instance_type == "cpu-16-64"
+    largest = an_attempt(number=3, outcome=Outcome.OUT_OF_MEMORY, memory_mib=61_440)
+    assert "no instance type larger" in why_no_larger(job, [*spent, largest], 3)
+    assert next_step(job, [*spent, largest], counted_from=4).shape.instance_type == "cpu-16-64"
+    assert why_no_larger(job, spent[:1], 2) == ""
+    assert why_no_larger(job, spent, 2) == ""
+    never = the_job(out_of_memory_retries=0)
+    ran_out = tried(never, Outcome.OUT_OF_MEMORY)
+    assert next_step(never, ran_out, counted_from=2).shape.instance_type == "cpu-4-16"
+
+
+def test_after_a_retry_by_a_person_a_task_stays_on_standard_machines() -> None:
+    job = the_job(standard_after=1)
+    lost = tried(job, Outcome.PREEMPTED)
+    assert next_step(job, lost, counted_from=2) == next_step(job, lost)
+    assert not next_step(job, lost, counted_from=2).shape.is_preemptible
+
+
 def test_a_larger_machine_is_paid_in_the_class_that_it_runs_in() -> None:
     job = the_job(standard_after=1)
     step = next_step(job, tried(job, Outcome.OUT_OF_MEMORY))
@@ -216,12 +239,13 @@ def a_home(*instance_types: str) -> Orchestrator:
 
 def test_what_older_and_newer_code_stored_of_a_task_is_read() -> None:
     task = a_task(attempt=4, attempts=(an_attempt(outcome=Outcome.LOST),), unclaimed=2)
+    task = replace(task, counted_from=2)
     stored = task_fields(task, "otter")
     assert task_from(stored) == task
     stored["attempts"][0]["said_later"] = True
     assert task_from(stored) == task
-    del stored["unclaimed"]
-    assert task_from(stored) == replace(task, unclaimed=0)
+    del stored["unclaimed"], stored["counted_from"]
+    assert task_from(stored) == replace(task, unclaimed=0, counted_from=1)
 
 
 def test_why_each_shape_waits_is_stored_with_the_job() -> None:
@@ -330,3 +354,38 @@ def test_a_task_that_may_go_on_without_memory_gets_more_of_it(story: Story) -> N
     attempts = tried(story.job, *(outcome for outcome, _ in story.ends), Outcome.OUT_OF_MEMORY)
     if why_no_larger(story.job, attempts) == "":
         assert next_step(story.job, attempts).memory_mib > attempts[-1].memory_mib
+
+
+@given(STORIES, st.integers(0, 12))
+def test_a_retry_by_a_person_brings_a_new_allowance_and_forgets_nothing(
+    story: Story, retried_after: int
+) -> None:
+    """However the first attempts ended, those that follow the retry are as many steps as the policy says."""
+    job, ends = story.job, [outcome for outcome, _ in story.ends]
+    attempts = tried(job, *ends[:retried_after])
+    counted_from = len(attempts) + 1
+    sizes: list[int] = []
+    for outcome in [*ends[retried_after:], *[Outcome.OUT_OF_MEMORY] * 6]:
+        step = next_step(job, attempts, counted_from=counted_from)
+        too_little = [e.memory_mib for e in attempts if e.outcome is Outcome.OUT_OF_MEMORY]
+        assert step.memory_mib >= max((each.memory_mib for each in attempts), default=0)
+        sizes.append(step.memory_mib)
+        attempts.append(
+            an_attempt(
+                number=len(attempts) + 1,
+                instance_type=step.shape.instance_type,
+                is_preemptible=step.shape.is_preemptible,
+                memory_mib=step.memory_mib,
+                outcome=outcome,
+            )
+        )
+        largest = max([job.memory_mib, *(each.memory_mib for each in job.larger)])
+        if story.out_of_memory_retries and max(too_little, default=0) < largest:
+            assert step.memory_mib > max(too_little, default=0)
+        if outcome is not Outcome.OUT_OF_MEMORY:
+            continue
+        why = why_no_larger(job, attempts, counted_from)
+        if why:
+            assert why.startswith("no retry is left") or step.memory_mib == largest
+            break
+    assert len(set(sizes)) <= 1 + story.out_of_memory_retries

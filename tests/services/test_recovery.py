@@ -7,10 +7,10 @@ from werkzeug.test import TestResponse
 
 from shared.core.orders import edited, on_machine
 from shared.models.farm import Placement, Shape, Stage
-from shared.models.job import AttemptRef, Job, JobRef
+from shared.models.job import AttemptRef, Command, Job, JobRef
 from shared.models.submission import JobEdit
 from shared.models.task import Attempt, Outcome, TaskStatus, WaitingFor
-from shared.services.control import edit_job
+from shared.services.control import edit_job, order
 from shared.services.explain import explain
 from shared.services.reconcile import reconcile
 from tests.builders import a_job
@@ -145,6 +145,26 @@ def test_what_ran_out_of_memory_goes_to_the_next_larger_machines_and_no_further(
         ("larger", True, 3000, 8),
         ("largest", True, 5000, 16),
     ]
+    assert farm.findings(ref) == []
+
+
+def test_a_retry_by_a_person_begins_a_new_allowance_where_the_task_had_come_to(farm: Farm) -> None:
+    ref = submit(farm, preempted_retries=1, standard_after=3, out_of_memory_retries=1)
+    for number in (1, 2):
+        run(farm, ref, number, "preempted")
+    assert farm.task(ref).status is T.PREEMPTED
+    order(ref, Command.RETRY_PREEMPTED, farm.ports)
+    farm.deliver()
+    assert shapes(farm, ref) == {"000-3": "own:p"}
+    run(farm, ref, 3, "preempted")
+    assert shapes(farm, ref) == {"000-4": "own:s"}
+    for number in (4, 5):
+        run(farm, ref, number, "out_of_memory")
+    assert farm.task(ref).status is T.FAILED
+    order(ref, Command.RETRY_FAILED, farm.ports)
+    farm.deliver()
+    assert shapes(farm, ref) == {"000-6": "largest:s"}
+    assert run(farm, ref, 6, "success") == 61_440
     assert farm.findings(ref) == []
 
 
