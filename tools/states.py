@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from shared.core.lifecycle import COMMANDS, ENDS, FENCES, LOST_RETRIES, UNCLAIMED_ATTEMPTS
 from shared.core.orders import JOB_COMMANDS, Phase
+from shared.core.outstanding import MOST_ORDERS
 from shared.core.recovery import MOST_MEMORY
 from shared.models.job import Command, JobStatus
 from shared.models.task import Outcome, TaskStatus, WaitingFor
@@ -105,6 +106,12 @@ For a single task a command that does not apply is refused, by name, while the o
 job it passes over such tasks. `release` is ordered by the server when all scouts have succeeded. What was ordered
 already is so: saying it again changes nothing. `edit` takes back what waits at the scheduler as another machine or with
 another priority; one of nothing but the ladder's policy only what lost a machine or ran out of memory before.
+
+Commands on a whole job reach its tasks in the order in which they were given, each of them, however late a page
+learns of them: tasks end as if every one had been carried out everywhere before the next was given. Only a hold that
+was lifted in the meantime takes nothing back from the scheduler. At most {MOST_ORDERS} are on their way at once, and
+one that repeats the last is none more; another one is refused until pages have caught up, but never a `kill` or the
+`release`. What single tasks are told comes after what their job was told.
 
 {commands()}
 

@@ -4,14 +4,14 @@ Three tables, and nothing else, move a task. CLAIM and REPORTS are what agents a
 COMMANDS what people and the server order. docs/states.md is generated from them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from shared.core.pricing import billed_minutes, cost_micros
-from shared.core.recovery import why_no_larger
+from shared.core.recovery import is_on_ladder, why_no_larger
 from shared.errors import AttemptWithdrawn, InvalidTransition, StaleAttempt
-from shared.models.job import Command, Fence, Job
+from shared.models.job import Command, Fence, Job, Order
 from shared.models.task import ENDED, Attempt, Outcome, PageChange, Task, TaskStatus
 
 T = TaskStatus
@@ -190,6 +190,38 @@ def command(task: Task, order: Command, *, is_placed: bool, now: datetime) -> Mo
         number = task.attempt + 1
         return _move(replace(task, unclaimed=0, counted_from=number), after, attempt=number)
     return _move(task, after)
+
+
+def follow(
+    task: Task, orders: Iterable[Order], *, placed: int | None, now: datetime
+) -> Moved | None:
+    """Carry out one command on the whole job after the other; None when that leaves the task as it is.
+
+    One that does not apply is passed over. `placed` is the attempt that was last given to the scheduler.
+    """
+    after: Moved | None = None
+    for order in orders:
+        present = after.task if after else task
+        if order.is_for_ladder and not is_on_ladder(present.attempts):
+            continue
+        try:
+            is_placed = placed == present.attempt
+            moved = command(present, order.command, is_placed=is_placed, now=now)
+        except InvalidTransition:
+            continue
+        after = _joined(after, moved) if after and moved else moved or after
+    return after if after and after.task != task else None
+
+
+def _joined(first: Moved, then: Moved) -> Moved:
+    """Return two moves as one; at most one attempt ends by them: the first leaves none that lives."""
+    page = replace(
+        then.page,
+        before=first.page.before,
+        ended_count=first.page.ended_count + then.page.ended_count,
+        cost_micros=first.page.cost_micros + then.page.cost_micros,
+    )
+    return Moved(task=then.task, page=page, ended=first.ended or then.ended)
 
 
 def downloaded(task: Task, number: int) -> Moved | None:

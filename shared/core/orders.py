@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from shared.core.lifecycle import FENCES
+from shared.core.outstanding import noted
 from shared.core.progress import ordered, with_upload
 from shared.core.recovery import larger_types, usable_mib
 from shared.errors import InvalidTransition
@@ -50,7 +51,7 @@ def phase_of(job: Job) -> Phase:
 def obeyed(job: Job, order: Command) -> Job:
     """Return the job with a command on the whole of it, or as it is when nothing is left to do.
 
-    Not for edits and reviews. Raises: InvalidTransition.
+    Not for edits and reviews. Raises: InvalidTransition; Conflict.
     """
     if not has_work(job, order):
         return job
@@ -108,7 +109,7 @@ def edited(
 
     `machine` is the instance type that the edit names, or the job's own, `offered` what its tasks may go to from there;
     neither is needed where neither type nor price class is another. What waits at the scheduler as it was before is
-    taken back. Raises: InvalidTransition.
+    taken back. Raises: InvalidTransition; Conflict.
     """
     has_work(job, Command.EDIT)
     after = replace(
@@ -128,11 +129,10 @@ def edited(
         )
     if job.is_ended:
         return after
-    seq = job.command_seq + 1
     if _at_scheduler(after) != _at_scheduler(job):
-        return replace(after, command_seq=seq, edited_seq=seq)
+        return noted(after, Command.EDIT)
     if _ladder(after) != _ladder(job):
-        return replace(after, command_seq=seq, ladder_seq=seq)
+        return noted(after, Command.EDIT, is_for_ladder=True)
     return after
 
 

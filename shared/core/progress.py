@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from shared.core.outstanding import noted, outstanding, unfinished_pages
 from shared.models.job import (
     Command,
     Fence,
@@ -60,6 +61,7 @@ def settled(job: Job, pages: Sequence[PageSummary], now: datetime) -> Job:
         has_ended = False  # a retry may be on its way down to tasks that have ended
     job = replace(
         job,
+        orders=outstanding(job, pages),
         counts=dict(counts),
         cost_micros=sum(page.cost_micros for page in pages),
         status=_status(job, counts, has_ended=has_ended),
@@ -146,26 +148,16 @@ def scouts_have_passed(job: Job, statuses: Mapping[str, TaskStatus]) -> bool:
     return all(statuses.get(task_id) in passed for task_id in job.scout_task_ids)
 
 
-def unfinished_pages(job: Job, pages: Sequence[PageSummary]) -> list[int]:
-    """Return the pages that have not carried out the job's last command yet."""
-    return [page.number for page in pages if page.command_seq < job.command_seq]
-
-
-def missing_pages(job: Job, pages: Sequence[PageSummary]) -> list[int]:
-    """Return the pages that have not been written yet."""
-    there = {page.number for page in pages}
-    return [number for number in range(job.page_count) if number not in there]
-
-
 def ordered(job: Job, order: Command, fence: Fence) -> Job:
-    """Return the job with a command on the whole of it: one write, which fences every claim at once."""
+    """Return the job with a command on the whole of it: one write, which fences every claim at once.
+
+    Raises: Conflict when too many are on their way to its pages.
+    """
     status = JobStatus.KILLED if fence is Fence.KILLED and not job.is_ended else job.status
     scouts = job.scouts_pending and order not in (Command.UNHOLD, Command.RELEASE, Command.KILL)
     return replace(
-        job,
+        noted(job, order),
         command=order,
-        command_seq=job.command_seq + 1,
-        ordered_seq=job.command_seq + 1,
         fence=fence,
         status=status,
         scouts_pending=scouts,

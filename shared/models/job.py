@@ -146,6 +146,18 @@ class Block:
     end: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """A command on a whole job, with its number.
+
+    `is_for_ladder`: it is only for those tasks that lost a machine or ran out of memory.
+    """
+
+    seq: int
+    command: Command
+    is_for_ladder: bool = False
+
+
 # What a submission that says nothing of it asks for.
 OUT_OF_MEMORY_RETRIES = 2
 
@@ -168,13 +180,12 @@ class Rung:
 class Job:
     """One submission's header, status and sums.
 
-    `command_seq` counts the commands on the whole job; a page has carried them out when its own `command_seq` is equal.
-    `command` came with number `ordered_seq`, the last edit with `edited_seq`, the last of the ladder's policy alone,
-    which reaches only tasks that lost a machine or ran out of memory, with `ladder_seq`. What the recovery ladder needs
-    is copied at submission: a task goes to standard machines, at `standard_micros_per_minute`, after `standard_after`
-    preemptible attempts were lost (0: never), and to the next of the `larger` instance types, smallest first, when it
-    runs out of memory. No attempt starts on the `blocked_instances` any more: its frames fail there and succeed
-    elsewhere.
+    `command_seq` counts the commands on the whole job; a page has carried out those up to its own `command_seq`.
+    `orders` are all that some page may not have carried out yet, oldest first; `command` is the last that was no edit.
+    What the recovery ladder needs is copied at submission: a task goes to standard machines, at
+    `standard_micros_per_minute`, after `standard_after` preemptible attempts were lost (0: never), and to the next of
+    the `larger` instance types, smallest first, when it runs out of memory. No attempt starts on the
+    `blocked_instances` any more: its frames fail there and succeed elsewhere.
     `waiting_for` is why most of it waits, `waiting_shapes` why what is at the scheduler does, by the shape's name.
     Each of its attempts takes a seat of all its `licences`.
     `input_bytes` are those of its distinct files; `placement` says why it runs where it does: by which `weights`, and
@@ -215,9 +226,7 @@ class Job:
     fence: Fence = Fence.OPEN
     command: Command | None = None
     command_seq: int = 0
-    ordered_seq: int = 0
-    edited_seq: int = 0
-    ladder_seq: int = 0
+    orders: tuple[Order, ...] = ()
     reviewed_at: datetime | None = None
     reviewed_by: str = ""
     orchestrator_id: str = ""

@@ -1,12 +1,12 @@
 """Control: what people order for jobs and tasks, and how a command on a whole job reaches its tasks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
-from shared.core.lifecycle import FENCES, Moved, command, downloaded
+from shared.core.lifecycle import FENCES, Moved, command, downloaded, follow
 from shared.core.orders import Phase, has_work, obeyed, phase_of, reviewed
-from shared.core.recovery import is_on_ladder
+from shared.core.outstanding import orders_after
 from shared.errors import CloudError, InvalidTransition, NotFound
 from shared.log import log
 from shared.models.job import AttemptRef, Command, Job, JobRef, SyncState, TaskRef, UploadState
@@ -23,7 +23,7 @@ _CANCELS_AT_ONCE = 8
 def order(ref: JobRef, what: Command, ports: Ports) -> Job:
     """Give a command on a whole job: one write, which fences every claim at once; its tasks follow.
 
-    Not for edits and reviews. Raises: NotFound; InvalidTransition.
+    Not for edits and reviews. Raises: NotFound; InvalidTransition; Conflict.
     """
     job = ports.jobs.change_job(ref, lambda now: obeyed(now, what))
     _set_off(job, ports)
@@ -69,29 +69,6 @@ def _messages(job: Job) -> list[dict[str, object]]:
     ]
 
 
-def carry_out(ref: JobRef, first_page: int, page_count: int, ports: Ports) -> None:
-    """Carry the job's present command down to these pages; one that has it, or is not there yet, is passed over."""
-    job = ports.jobs.job(ref)
-    there = {page.number: page for page in ports.jobs.page_summaries(job)}
-    for number in range(first_page, first_page + page_count):
-        page = there.get(number)
-        if page is not None and page.command_seq < job.command_seq:
-            _carry_out_on_page(job, number, ports)
-
-
-def _carry_out_on_page(job: Job, number: int, ports: Ports) -> None:
-    def chosen(page: Page, now: Job, task: Task) -> list[Command]:
-        is_behind = now.command is not None and page.command_seq < now.ordered_seq
-        orders = [now.command] if is_behind and now.command else []
-        is_edited = page.command_seq < now.edited_seq or (
-            page.command_seq < now.ladder_seq and is_on_ladder(task.attempts)
-        )
-        return [*orders, Command.EDIT] if is_edited else orders
-
-    done = _change_page(job, number, chosen, None, ports)
-    cancel(done.job, done.stopped, ports)
-
-
 @dataclass
 class _Done:
     """What became of a page's tasks: which attempts the scheduler must stop, and, by id, why some tasks cannot follow.
@@ -104,14 +81,38 @@ class _Done:
     refused: dict[str, str] = field(default_factory=dict)
 
 
+def carry_out(ref: JobRef, first_page: int, page_count: int, ports: Ports) -> None:
+    """Carry the job's commands down to these pages; one that has them, or is not there yet, is passed over."""
+    numbers = range(first_page, first_page + page_count)
+    for done in _caught_up(ports.jobs.job(ref), numbers, ports):
+        cancel(done.job, done.stopped, ports)
+
+
+def _caught_up(job: Job, numbers: Iterable[int], ports: Ports) -> Iterator[_Done]:
+    """Carry out on these pages, one after the other, what they are behind of."""
+    there = {page.number: page for page in ports.jobs.page_summaries(job)}
+    for number in numbers:
+        page = there.get(number)
+        if page is not None and page.command_seq < job.command_seq:
+            yield _carry_out_on_page(job, number, ports)
+
+
+def _carry_out_on_page(job: Job, number: int, ports: Ports) -> _Done:
+    def moved(page: Page, now: Job, task: Task) -> Moved | None:
+        orders = orders_after(now, page.command_seq)
+        return follow(task, orders, placed=page.placed.get(task.task_id), now=ports.now())
+
+    return _change_page(job, number, moved, None, ports)
+
+
 def _change_page(
     job: Job,
     number: int,
-    chosen: Callable[[Page, Job, Task], Sequence[Command]],
+    move: Callable[[Page, Job, Task], Moved | None],
     task_ids: frozenset[str] | None,
     ports: Ports,
 ) -> _Done:
-    """Carry out the chosen commands on a page's tasks, all or those named."""
+    """Move a page's tasks, all or those named; one whose move raises InvalidTransition is refused it."""
     done = _Done(job)
 
     def decide(page: Page, now: Job, tasks: Sequence[Task]) -> PageDecision:
@@ -122,7 +123,7 @@ def _change_page(
             if task_ids is not None and task.task_id not in task_ids:
                 continue
             try:
-                moved = _commanded(task, chosen(page, now, task), page, ports)
+                moved = move(page, now, task)
             except InvalidTransition as error:
                 done.refused[task.task_id] = str(error)
                 continue
@@ -138,23 +139,6 @@ def _change_page(
 
     ports.jobs.change_page(job.ref, number, decide)
     return done
-
-
-def _commanded(task: Task, orders: Sequence[Command], page: Page, ports: Ports) -> Moved | None:
-    """Return the task after the first of the commands that moves it. Raises: InvalidTransition when none applies."""
-    refusal: InvalidTransition | None = None
-    for each in orders:
-        try:
-            moved = command(task, each, is_placed=page.is_placed(task.task_id), now=ports.now())
-        except InvalidTransition as error:
-            refusal = error
-            continue
-        if moved is not None:
-            return moved
-        refusal = None
-    if refusal is not None:
-        raise refusal
-    return None
 
 
 def _change(job: Job, moved: Moved) -> TaskChange:
@@ -175,26 +159,43 @@ def order_tasks(
     refused = {each: f"job {ref.job_id} has no task {each}" for each in sorted(missing)}
     if not tasks:
         raise NotFound(f"job {ref.job_id} has no task {', '.join(sorted(missing)[:5])}")
-    if what.startswith("retry") or what is Command.UNHOLD:
-        if phase_of(job) is Phase.BEING_KILLED:
-            has_work(job, what)
-        if any(_would_move(task, what, ports) for task in tasks):
-            ports.jobs.change_job(ref, lambda now: _opened(now, what))
+    opens = what.startswith("retry") or what is Command.UNHOLD
+    if opens:
+        _check_not_being_killed(job, what)
+    pages = sorted({task.page for task in tasks})
     stopped: list[AttemptRef] = []
-    for number in sorted({task.page for task in tasks}):
-        done = _change_page(job, number, lambda *_: [what], frozenset(task_ids), ports)
+    if job.orders:  # what the whole job was told before comes before this
+        stopped += [each for done in _caught_up(job, pages, ports) for each in done.stopped]
+        tasks = ports.jobs.tasks(ref, task_ids)
+    if opens and any(_would_move(task, what, ports) for task in tasks):
+        ports.jobs.change_job(ref, lambda now: _opened(now, what))
+
+    def moved(page: Page, _: Job, task: Task) -> Moved | None:
+        return command(task, what, is_placed=page.is_placed(task.task_id), now=ports.now())
+
+    for number in pages:
+        done = _change_page(job, number, moved, frozenset(task_ids), ports)
         job = done.job
         stopped += done.stopped
         refused |= done.refused
     ports.admission.activate(ref)
     ask_to_settle(ref, ports, is_urgent=True)
     ports.bus.publish("admit", [{"account_id": ref.account_id}])
+    _cancel_or_leave(job, stopped, ports)
+    return refused
+
+
+def _cancel_or_leave(job: Job, attempts: Sequence[AttemptRef], ports: Ports) -> None:
     try:
-        cancel(job, stopped, ports)
+        cancel(job, attempts, ports)
     except CloudError as error:
         # They count no more: whoever claims or reports them is refused, and the sweep takes them from the scheduler.
-        log("WARNING", "left at the scheduler", job_id=ref.job_id, reason=str(error))
-    return refused
+        log("WARNING", "left at the scheduler", job_id=job.job_id, reason=str(error))
+
+
+def _check_not_being_killed(job: Job, what: Command) -> None:
+    if phase_of(job) is Phase.BEING_KILLED:
+        has_work(job, what)
 
 
 def _would_move(task: Task, what: Command, ports: Ports) -> bool:
@@ -205,7 +206,8 @@ def _would_move(task: Task, what: Command, ports: Ports) -> bool:
 
 
 def _opened(job: Job, what: Command) -> Job:
-    """Return a job some of whose tasks begin again."""
+    """Return a job some of whose tasks begin again. Raises: InvalidTransition when it was killed in the meantime."""
+    _check_not_being_killed(job, what)
     return replace(job, fence=FENCES[what], ended_at=None, reviewed_at=None, reviewed_by="")
 
 

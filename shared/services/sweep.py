@@ -6,7 +6,7 @@ from datetime import timedelta
 from functools import cache, partial
 from typing import TypeVar
 
-from shared.core.progress import missing_pages, unfinished_pages
+from shared.core.outstanding import missing_pages, unfinished_pages
 from shared.log import log, reason_of
 from shared.models.farm import Placement, Stage
 from shared.models.job import AttemptRef, Job, JobRef, SyncState

@@ -43,6 +43,7 @@ from shared.models.task import (
     TaskStatus,
     WaitingFor,
 )
+from shared.stores.orders import orders_from
 
 Fields = dict[str, Any]
 
@@ -101,6 +102,7 @@ def job_from(found: Mapping[str, Any]) -> Job:
         "status": JobStatus(found["status"]),
         "fence": Fence(found["fence"]),
         "command": found["command"] and Command(found["command"]),
+        "orders": orders_from(found),
         "provider": Provider(found.get("provider", Provider.GCP)),
         "upload": _upload_from(found.get("upload")),
         "sync": Sync(**(found["sync"] | {"state": SyncState(found["sync"]["state"])})),

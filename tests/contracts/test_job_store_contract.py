@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from google.cloud import firestore
 
-from shared.core.lifecycle import Moved, Report, claim, command, report
+from shared.core.lifecycle import Moved, Report, claim, command, follow, report
 from shared.errors import AttemptWithdrawn, InvalidTransition, NotFound, StaleAttempt
 from shared.models.job import (
     AttemptRef,
@@ -18,6 +18,7 @@ from shared.models.job import (
     Fence,
     Job,
     JobRef,
+    Order,
     Rung,
     Sync,
     SyncState,
@@ -122,6 +123,10 @@ def test_a_job_comes_back_as_it_was_stored(jobs: FirestoreJobStore) -> None:
         sync=Sync(state=SyncState.SYNCING, done_count=1, total_count=2, reason="r"),
         waiting_for=WaitingFor.SYNC,
         command=Command.KILL,
+        orders=(
+            Order(seq=2, command=Command.EDIT, is_for_ladder=True),
+            Order(seq=3, command=Command.KILL),
+        ),
         fence=Fence.KILLED,
         counts={T.PENDING: 3},
         started_at=NOON,
@@ -260,6 +265,17 @@ def test_a_success_reads_nothing_where_its_task_was_claimed_a_moment_ago(
     assert jobs.change_task(FIRST, reporting(Outcome.SUCCESS), by_task_alone=True) is not None
     assert tally.read_count == 0
     assert jobs.task(FIRST).status is T.SUCCESS
+
+
+def test_from_which_attempt_a_task_is_counted_is_kept(jobs: FirestoreJobStore, job: Job) -> None:
+    orders = (Order(seq=1, command=Command.KILL), Order(seq=2, command=Command.RETRY))
+
+    def retried(task: Task, now: Job) -> TaskChange | None:
+        return change(now, follow(task, orders, placed=None, now=NOON))
+
+    assert jobs.task(FIRST).counted_from == 1
+    jobs.change_task(FIRST, retried)
+    assert (jobs.task(FIRST).attempt, jobs.task(FIRST).counted_from) == (2, 2)
 
 
 def test_what_a_decision_raises_changes_nothing(jobs: FirestoreJobStore, job: Job) -> None:

@@ -14,6 +14,7 @@ from shared.models.job import (
     Fence,
     Job,
     JobStatus,
+    Order,
     Sync,
     SyncState,
     Upload,
@@ -28,7 +29,12 @@ JOBS: dict[Phase, Job] = {
     Phase.BEING_KILLED: ordered(a_job(), Command.KILL, Fence.KILLED),
     Phase.ENDED: a_job(status=JobStatus.FAILED, ended_at=at(9)),
 }
-HELD = a_job(command=Command.HOLD, command_seq=3, ordered_seq=3, standard_micros_per_minute=4000)
+HELD = a_job(
+    command=Command.HOLD,
+    command_seq=3,
+    orders=(Order(seq=3, command=Command.HOLD),),
+    standard_micros_per_minute=4000,
+)
 FAILED_SYNC = Sync(state=SyncState.FAILED, done_count=1, total_count=3, reason="gone")
 
 
@@ -182,9 +188,11 @@ def test_what_waits_at_the_scheduler_is_taken_back_only_if_it_would_be_another(
     edit: JobEdit, is_taken_back: bool
 ) -> None:
     job = edited(HELD, edit, a_machine())
-    assert job.edited_seq == (4 if is_taken_back else 0)
-    assert job.command_seq == max(3, job.edited_seq, job.ladder_seq)
-    assert (job.command, job.ordered_seq) == (Command.HOLD, 3)
+    first, *edits = job.orders
+    assert (job.command, first) == (Command.HOLD, HELD.orders[0])
+    assert [each.seq for each in edits if not each.is_for_ladder] == ([4] if is_taken_back else [])
+    assert {each.command for each in edits} <= {Command.EDIT}
+    assert job.command_seq == job.orders[-1].seq == 3 + len(edits)
 
 
 @pytest.mark.parametrize("edit", [JobEdit(standard_after=1), JobEdit(out_of_memory_retries=0)])
@@ -192,7 +200,8 @@ def test_an_edit_of_the_ladder_alone_is_told_from_one_that_reaches_every_task(
     edit: JobEdit,
 ) -> None:
     job = edited(HELD, edit, None)
-    assert (job.command_seq, job.ladder_seq, job.edited_seq) == (4, 4, 0)
+    of_ladder = Order(seq=4, command=Command.EDIT, is_for_ladder=True)
+    assert (job.command_seq, job.orders) == (4, (*HELD.orders, of_ladder))
     assert edited(job, edit, None) == job
 
 

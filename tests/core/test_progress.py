@@ -4,13 +4,12 @@ from collections.abc import Mapping
 
 import pytest
 
+from shared.core.outstanding import missing_pages, unfinished_pages
 from shared.core.progress import (
     frees_machines,
-    missing_pages,
     ordered,
     scouts_have_passed,
     settled,
-    unfinished_pages,
 )
 from shared.models.job import Command, Fence, JobStatus, Sync, SyncState
 from shared.models.task import TaskStatus, WaitingFor

@@ -13,7 +13,7 @@ from shared.core.recovery import MOST_MEMORY, at_home, larger_types, next_step, 
 from shared.core.task_waiting import why_task_waits
 from shared.models.account import InstanceType, Provider
 from shared.models.farm import Orchestrator, Shape
-from shared.models.job import Job
+from shared.models.job import Command, Job, Order
 from shared.models.task import Attempt, Outcome, WaitingFor
 from shared.stores.documents import job_fields, job_from, task_fields, task_from
 from tests.builders import a_job, a_task, an_attempt
@@ -249,11 +249,23 @@ def test_what_older_and_newer_code_stored_of_a_task_is_read() -> None:
 
 
 def test_why_each_shape_waits_is_stored_with_the_job() -> None:
-    job = a_job(waiting_shapes={"cpu-4-16:p": WaitingFor.BOOT}, ladder_seq=3)
+    orders = (Order(seq=3, command=Command.EDIT, is_for_ladder=True),)
+    job = a_job(waiting_shapes={"cpu-4-16:p": WaitingFor.BOOT}, orders=orders)
     stored = job_fields(job)
     assert job_from(stored) == job
-    del stored["waiting_shapes"], stored["ladder_seq"]
+    del stored["waiting_shapes"], stored["orders"]
     assert job_from(stored) == a_job()
+
+
+def test_what_older_code_had_ordered_is_still_on_its_way() -> None:
+    stored = job_fields(a_job(command=Command.RETRY_FAILED, command_seq=4))
+    del stored["orders"]
+    stored |= {"ordered_seq": 3, "edited_seq": 1, "ladder_seq": 4}
+    assert job_from(stored).orders == (
+        Order(seq=1, command=Command.EDIT),
+        Order(seq=3, command=Command.RETRY_FAILED),
+        Order(seq=4, command=Command.EDIT, is_for_ladder=True),
+    )
 
 
 # --- why it waits --------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from shared import wiring
+from shared.core.outstanding import MOST_ORDERS
 from shared.models.farm import Orchestrator
 from shared.models.job import Command, Fence, Job, JobRef
 from shared.models.task import TaskStatus
@@ -91,6 +92,20 @@ def test_the_jobs_that_cannot_follow_are_named_and_the_others_follow(studio: Stu
         "jobids.99999": "there is no job 99999",
     }
     assert the_job(studio, held).fence is Fence.HELD
+
+
+def test_what_comes_faster_than_the_tasks_can_follow_must_wait_but_a_kill_need_not(
+    studio: Studio,
+) -> None:
+    job_id = submitted(studio)
+    replies = [jobs_multi(studio, action, job_id) for action in ["retry", "retry_all"] * 9]
+    assert [reply.status_code for reply in replies[:-1]] == [200] * MOST_ORDERS + [409]
+    assert replies[-2].json["error"]["code"] == "Conflict"
+    assert "on their way to its tasks" in replies[-2].json["error"]["message"]
+    assert replies[-1].status_code == 200  # the last that was taken, said again
+    assert the_job(studio, job_id).fence is Fence.OPEN
+    assert jobs_multi(studio, "kill", job_id).status_code == 200
+    assert the_job(studio, job_id).fence is Fence.KILLED
 
 
 def test_a_job_of_any_length_of_its_number_is_found(studio: Studio) -> None:

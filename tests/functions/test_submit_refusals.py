@@ -168,7 +168,7 @@ def test_only_the_first_faults_of_a_long_list_are_told(studio: Studio) -> None:
     "field",
     [
         "jobs.scout_task_ids", "jobs.metadata", "jobs.notify_emails", "jobs.title", "jobs.blocks",
-        "jobs.blocked_instances", "jobs.larger", "jobs.placement",
+        "jobs.blocked_instances", "jobs.larger", "jobs.orders", "jobs.placement",
         "pages.statuses", "pages.attempts", "pages.placed",
         "tasks.attempts", "tasks.command", "logs.lines",
     ],

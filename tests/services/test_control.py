@@ -1,17 +1,23 @@
 """What people order, carried down to tasks, the scheduler and the agents."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from google.cloud import firestore
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from shared.core.orders import edited
-from shared.errors import InvalidTransition, NotFound
+from shared.core.outstanding import MOST_ORDERS
+from shared.errors import Conflict, InvalidTransition, NotFound
 from shared.models.farm import Placement
 from shared.models.job import AttemptRef, Command, Job, JobRef, JobStatus, Sync, SyncState
 from shared.models.submission import JobEdit
-from shared.models.task import TaskStatus
+from shared.models.task import TASKS_PER_PAGE, Task, TaskStatus
 from shared.services.attempts import blob_name
-from shared.services.control import edit_job, order, order_tasks, review_job
+from shared.services.control import carry_out, edit_job, order, order_tasks, review_job
+from tests.builders import NOON
 from tests.core.test_orders import a_machine
 from tests.services.agent import Agent
 from tests.services.farm import Farm, md5_of
@@ -222,3 +228,176 @@ def test_tasks_are_killed_even_while_the_scheduler_cannot_be_told(farm: Farm) ->
     assert farm.job(ref).is_ended
     farm.sweep()
     assert farm.placed(ref) == []
+
+
+# --- one command after the other -------------------------------------------------------------
+
+
+def statuses(farm: Farm, ref: JobRef) -> list[TaskStatus]:
+    return [task.status for task in farm.tasks(ref)]
+
+
+def test_two_retries_close_together_are_both_carried_out(farm: Farm) -> None:
+    ref = farm.submit(2)
+    farm.run(ref, "000", outcome="failed")
+    farm.run(ref, "001", outcome="preempted")
+    farm.deliver()
+    order(ref, Command.RETRY_FAILED, farm.ports)
+    order(ref, Command.RETRY_PREEMPTED, farm.ports)
+    farm.deliver()
+    assert farm.placed(ref) == ["000-2", "001-2"]
+    assert farm.job(ref).orders == ()
+    assert farm.findings(ref) == []
+
+
+def test_what_was_let_go_runs_even_if_a_retry_follows_at_once(farm: Farm) -> None:
+    ref = farm.submit(2)
+    farm.run(ref, "000", outcome="failed")
+    order(ref, Command.HOLD, farm.ports)
+    farm.deliver()
+    order(ref, Command.UNHOLD, farm.ports)
+    order(ref, Command.RETRY_FAILED, farm.ports)
+    farm.deliver()
+    assert farm.placed(ref) == ["000-2", "001-2"]
+
+
+def test_what_was_retried_is_held_if_a_hold_follows_at_once(farm: Farm) -> None:
+    ref = farm.submit(2)
+    farm.run(ref, "000", outcome="failed")
+    farm.deliver()
+    order(ref, Command.RETRY_FAILED, farm.ports)
+    order(ref, Command.HOLD, farm.ports)
+    farm.deliver()
+    assert statuses(farm, ref) == [T.HOLDING, T.HOLDING]
+    order(ref, Command.UNHOLD, farm.ports)
+    farm.deliver()
+    assert farm.placed(ref) == ["000-2", "001-2"]
+    assert farm.findings(ref) == []
+
+
+def test_commands_whose_messages_were_lost_are_all_finished_by_the_sweep(farm: Farm) -> None:
+    ref = farm.submit(2)
+    farm.run(ref, "000", outcome="failed")
+    farm.deliver()
+    order(ref, Command.RETRY_FAILED, farm.ports)
+    edit(farm, ref, JobEdit(instance_type="bigger"))
+    order(ref, Command.HOLD, farm.ports)
+    farm.published()
+    farm.sweep()
+    farm.deliver()
+    assert statuses(farm, ref) == [T.HOLDING, T.HOLDING]
+    assert farm.push("settle", ref) == 204
+    assert farm.findings(ref) == []
+
+
+def test_a_page_that_is_written_late_learns_all_that_was_said_before(farm: Farm) -> None:
+    ref = farm.create(TASKS_PER_PAGE + 1)
+    farm.expand(ref, 0, 1)
+    order(ref, Command.HOLD, farm.ports)
+    order(ref, Command.RETRY_FAILED, farm.ports)
+    farm.deliver()
+    assert set(statuses(farm, ref)) == {T.HOLDING}
+
+
+def test_too_many_commands_for_pages_that_are_behind_are_refused_but_a_kill_is_not(
+    farm: Farm,
+) -> None:
+    ref = farm.create(2)
+    for number in range(MOST_ORDERS):
+        order(ref, (Command.RETRY_FAILED, Command.RETRY)[number % 2], farm.ports)
+    with pytest.raises(Conflict, match="on their way"):
+        order(ref, Command.HOLD, farm.ports)
+    order(ref, Command.KILL, farm.ports)
+    farm.expand(ref)
+    farm.deliver()
+    assert statuses(farm, ref) == [T.KILLED, T.KILLED]
+    assert (farm.job(ref).is_ended, farm.job(ref).orders) == (True, ())
+    order(ref, Command.RETRY, farm.ports)
+    farm.deliver()
+    assert statuses(farm, ref) == [T.PENDING, T.PENDING]
+
+
+def test_what_older_code_was_told_and_has_not_done_is_done(farm: Farm) -> None:
+    ref = farm.submit(2)
+    farm.run(ref, "000", outcome="failed")
+    farm.deliver()
+    told = {"command": "retry_failed", "command_seq": 2, "ordered_seq": 1, "edited_seq": 2}
+    farm.document(ref).update(told | {"ended_at": None, "orders": firestore.DELETE_FIELD})
+    carry_out(ref, 0, 1, farm.ports)
+    assert [task.attempt for task in farm.tasks(ref)] == [2, 2]
+
+
+def test_what_single_tasks_are_told_comes_after_what_the_job_was_told(farm: Farm) -> None:
+    ref = farm.submit(2)
+    order(ref, Command.HOLD, farm.ports)
+    assert order_tasks(ref, Command.UNHOLD, ["001"], farm.ports) == {}
+    farm.deliver()
+    assert statuses(farm, ref) == [T.HOLDING, T.PENDING]
+    assert farm.placed(ref) == ["001-2"]
+    assert farm.findings(ref) == []
+
+
+PAGES = 3
+STATUSES = (T.PENDING, T.PENDING, T.HOLDING, T.FAILED, T.PREEMPTED, T.KILLED, T.SUCCESS)
+ORDERS = [
+    each
+    for each in Command
+    if each not in (Command.REVIEWED, Command.EDIT, Command.RELEASE, Command.RETRY_SYNC)
+]
+
+
+def written(farm: Farm) -> JobRef:
+    """Return a job of some pages, each with tasks of many kinds, of which some are at the scheduler."""
+    ref = farm.create(PAGES * TASKS_PER_PAGE, orchestrator_id=farm.account_id)
+    for number in range(PAGES):
+        tasks = [
+            Task(task_id=f"{number}{i:02}", page=number, command="", frames="", status=status)
+            for i, status in enumerate(STATUSES)
+        ]
+        farm.ports.jobs.add_page(farm.job(ref), number, tasks)
+        farm.ports.jobs.place(ref, farm.page(ref, number), [f"{number}00"], NOON)
+    return ref
+
+
+def tasks_of(farm: Farm, ref: JobRef) -> list[Task]:
+    """Return the tasks as they would be if all that waits at the scheduler were taken back."""
+    found = []
+    for number in range(PAGES):
+        page = farm.page(ref, number)
+        tasks = farm.ports.jobs.tasks(ref, sorted(page.statuses))
+        waiting = [
+            task.task_id
+            for task in tasks
+            if task.status is T.PENDING and page.is_placed(task.task_id)
+        ]
+        assert page.in_flight_count == len(waiting)
+        found += [replace(task, attempt=task.attempt + (task.task_id in waiting)) for task in tasks]
+    return found
+
+
+@given(
+    st.lists(st.one_of(st.sampled_from(ORDERS), st.integers(0, PAGES - 1)), max_size=10),
+    st.permutations(range(PAGES)),
+)
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_tasks_whose_messages_come_late_end_as_those_whose_come_at_once(
+    farm: Farm, steps: list[Command | int], last: Sequence[int]
+) -> None:
+    late, at_once = written(farm), written(farm)
+    for step in steps:
+        if isinstance(step, int):
+            carry_out(late, step, 1, farm.ports)
+            continue
+        try:
+            order(late, step, farm.ports)
+        except InvalidTransition:
+            continue
+        order(at_once, step, farm.ports)
+        carry_out(at_once, 0, PAGES, farm.ports)
+    for number in [*last, *reversed(last)]:  # each message comes twice
+        carry_out(late, number, 1, farm.ports)
+    assert tasks_of(farm, late) == tasks_of(farm, at_once)
+    for number in range(PAGES):
+        assert farm.page(late, number).counts == farm.page(at_once, number).counts
