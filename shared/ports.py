@@ -294,7 +294,7 @@ class AdmissionStore(Protocol):
         ...
 
     def has_backlog(self, account_id: str) -> bool:
-        """Tell whether the last round left ready tasks waiting for a limit."""
+        """Tell whether the last round left ready tasks waiting for a limit; may be a few milliseconds old."""
         ...
 
     def accounts(self) -> list[str]:

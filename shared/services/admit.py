@@ -60,7 +60,9 @@ def _round(mine: Round, ports: Ports) -> Round:
         ports.admission.note_backlog(mine.account_id, has_backlog)
         mine = replace(mine, has_backlog=has_backlog)
         if has_backlog:
-            # An attempt that ended before this note called for nobody: look once more.
+            # An attempt that ended before this note called for nobody: look once more, and again when those who asked
+            # a moment ago have forgotten what they heard.
+            ports.bus.publish("admit", [{"account_id": mine.account_id}])
             return _round(mine, ports)
     return mine
 
