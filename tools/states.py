@@ -6,6 +6,7 @@ from shared.core.lifecycle import COMMANDS, ENDS, FENCES, LOST_RETRIES, UNCLAIME
 from shared.core.orders import JOB_COMMANDS, Phase
 from shared.core.outstanding import MOST_ORDERS
 from shared.core.recovery import MOST_MEMORY
+from shared.core.unserved import PATIENCE, PROBE_COUNT
 from shared.models.job import Command, JobStatus
 from shared.models.task import Outcome, TaskStatus, WaitingFor
 
@@ -143,6 +144,19 @@ have.
 ## Why something waits
 
 {", ".join(f"`{reason}`" for reason in WaitingFor)}: always exactly one, with a sentence.
+
+A task that is at the scheduler waits for what its shape waits for there; the others wait for what holds back the job.
+That is a limit (`limit`, `budget`, `licence`) only while it would help to lift it: where nothing of the job runs and no
+machine can be had for all that it has placed (`zone_off`, `quota`, `stock_out`), the job says that instead, and no
+limit is told of a job that has nothing left to place.
+
+### Where no machine can be had
+
+Attempts that wait count against every limit as those that run do. Once the machine that a job asks for could not be had
+for {PATIENCE.seconds // 60} minutes, the job may have as many waiting as run, and {PROBE_COUNT} at least: its probes.
+What waits beside them for that machine is taken back, the last tasks first, as soon as a limit holds back another job
+of the account; that counts neither as unclaimed nor as lost. When a machine is there again the probes run, and the job
+gets its full share. One that merely boots changes nothing yet.
 """
 
 

@@ -30,7 +30,7 @@ def scale(orchestrator: Orchestrator) -> dict[str, Any]:
         if report.observation is not None:
             placements = report.observation.placements
             lost_counts.append(reconcile(placements, scheduler, wiring.ports()))
-            explain(placements, report.reasons, wiring.job_store())
+            explain(placements, report.reasons, wiring.job_store(), wiring.now())
 
     def ask_again() -> None:
         wiring.bus().publish("scale", [{"orchestrator_id": orchestrator.orchestrator_id}])

@@ -1,13 +1,14 @@
 """Which tasks may start next: by priority and age, within every limit."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from shared.core.budgets import Spending
-from shared.core.limits import limits_of, own_limits
+from shared.core.limits import Limit, limits_of, own_limits
+from shared.core.unserved import probes, waits_in_vain, why
 from shared.models.account import Account
 from shared.models.job import Fence, Job, JobRef, SyncState
-from shared.models.task import PageSummary, TaskStatus, WaitingFor
+from shared.models.task import LIMITS, PageSummary, TaskStatus, WaitingFor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +20,11 @@ class Turn:
     quota: int
     waiting_for: WaitingFor
     note: str
+
+    @property
+    def is_limited(self) -> bool:
+        """Tell whether a limit holds back some of the job."""
+        return self.quota < self.ready_count and self.waiting_for in LIMITS
 
 
 def is_admissible(job: Job) -> bool:
@@ -52,11 +58,14 @@ def turns(
     jobs: Sequence[Job],
     pages: Mapping[JobRef, Sequence[PageSummary]],
     spending: Spending | None = None,
+    *,
+    unserved: Collection[JobRef] = (),
 ) -> list[Turn]:
     """Return the jobs that have ready tasks, first come first: priority, then age, then id.
 
     Every attempt in flight counts against the limits, also those of jobs that may start nothing now. What holds a job
-    back is the limit that leaves it the fewest attempts; it takes nothing from those that this limit is not for.
+    back is the limit that leaves it the fewest attempts; it takes nothing from those that this limit is not for. For
+    the `unserved` no machine can be had for long: of them no more are placed than find out when that is over.
     """
     in_flight = in_flight_counts(pages)
     shared = limits_of(account, jobs, in_flight, spending)
@@ -65,21 +74,24 @@ def turns(
         count = ready_count(job, pages)
         if not count:
             continue
-        limits = [each for each in shared if job.ref in each.takes] + own_limits(job, in_flight)
+        own = own_limits(job, in_flight)
+        limits = [each for each in shared if job.ref in each.takes] + own
+        if job.ref in unserved:
+            limits.insert(0, probes(job, pages[job.ref]))
         binding = min(limits, key=lambda each: each.room(job.ref))
         quota = min(binding.room(job.ref), count)
         for each in limits:
             each.take(job.ref, quota)
-        result.append(
-            Turn(
-                job=job,
-                ready_count=count,
-                quota=quota,
-                waiting_for=binding.reason,
-                note=binding.note(job.ref),
-            )
-        )
+        reason, note = _why(job, pages[job.ref], binding)
+        result.append(Turn(job=job, ready_count=count, quota=quota, waiting_for=reason, note=note))
     return result
+
+
+def _why(job: Job, pages: Sequence[PageSummary], binding: Limit) -> tuple[WaitingFor, str]:
+    """Return what holds a job back: no limit, where what it has placed could not run with any more room either."""
+    if waits_in_vain(job, pages):
+        return why(job)
+    return binding.reason, binding.note(job.ref)
 
 
 def _order(job: Job) -> tuple[int, object, str]:

@@ -70,7 +70,14 @@ def settled(job: Job, pages: Sequence[PageSummary], now: datetime) -> Job:
     if counts[TaskStatus.RUNNING] and job.started_at is None:
         job = replace(job, started_at=now)
     if has_ended:
-        return replace(job, ended_at=job.ended_at or now, waiting_for=None, waiting_note="")
+        return replace(
+            job,
+            ended_at=job.ended_at or now,
+            waiting_for=None,
+            waiting_note="",
+            waiting_shapes={},
+            unserved_since={},
+        )
     return _with_reason(replace(job, ended_at=None), counts)
 
 

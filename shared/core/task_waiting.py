@@ -2,7 +2,7 @@
 
 from shared.core.recovery import next_step
 from shared.models.job import Fence, Job
-from shared.models.task import LIMITS, Task, TaskStatus, WaitingFor
+from shared.models.task import LIMITS, UNSERVED, Task, TaskStatus, WaitingFor
 
 # What a job waits for before any of its tasks can be given to a scheduler.
 _BEFORE_THE_SCHEDULER = LIMITS | {WaitingFor.UPLOAD, WaitingFor.SYNC, WaitingFor.ADMISSION}
@@ -20,17 +20,19 @@ def why_task_waits(job: Job, task: Task, *, is_placed: bool) -> WaitingFor | Non
         return WaitingFor.SCOUT if is_for_scouts else WaitingFor.HOLD
     if task.status is not TaskStatus.PENDING:
         return None
-    said = job.waiting_for
-    if said is None or said in _OF_HELD_TASKS:
-        return WaitingFor.SCHEDULER if is_placed else WaitingFor.ADMISSION
     if is_placed:
-        return WaitingFor.SCHEDULER if said in _BEFORE_THE_SCHEDULER else _at_scheduler(job, task)
-    return said if said in _BEFORE_THE_SCHEDULER else WaitingFor.ADMISSION
+        return _at_scheduler(job, task)
+    # Where no machine can be had, that holds back the rest of the job too.
+    said = job.waiting_for
+    return said if said in _BEFORE_THE_SCHEDULER | UNSERVED else WaitingFor.ADMISSION
 
 
-def _at_scheduler(job: Job, task: Task) -> WaitingFor | None:
+def _at_scheduler(job: Job, task: Task) -> WaitingFor:
     """Return why an attempt waits at the scheduler: as others of its shape do, which may not be most of the job."""
-    if not job.waiting_shapes:
-        return job.waiting_for
-    shape = next_step(job, task.attempts, counted_from=task.counted_from).shape
-    return job.waiting_shapes.get(shape.name, WaitingFor.SCHEDULER)
+    if job.waiting_shapes:
+        shape = next_step(job, task.attempts, counted_from=task.counted_from).shape
+        return job.waiting_shapes.get(shape.name, WaitingFor.SCHEDULER)
+    said = job.waiting_for
+    if said is None or said in _BEFORE_THE_SCHEDULER | _OF_HELD_TASKS:
+        return WaitingFor.SCHEDULER
+    return said

@@ -186,7 +186,8 @@ class Job:
     `standard_micros_per_minute`, after `standard_after` preemptible attempts were lost (0: never), and to the next of
     the `larger` instance types, smallest first, when it runs out of memory. No attempt starts on the
     `blocked_instances` any more: its frames fail there and succeed elsewhere.
-    `waiting_for` is why most of it waits, `waiting_shapes` why what is at the scheduler does, by the shape's name.
+    `waiting_for` is why most of it waits, `waiting_shapes` why what is at the scheduler does, by the shape's name;
+    `unserved_since`, by the same name, is since when no machine of a shape can be had.
     Each of its attempts takes a seat of all its `licences`.
     `input_bytes` are those of its distinct files; `placement` says why it runs where it does: by which `weights`, and
     each orchestrator's `scores`.
@@ -236,6 +237,7 @@ class Job:
     waiting_for: WaitingFor | None = None
     waiting_note: str = ""
     waiting_shapes: Mapping[str, WaitingFor] = field(default_factory=dict)
+    unserved_since: Mapping[str, datetime] = field(default_factory=dict)
     blocked_instances: tuple[str, ...] = ()
     counts: Mapping[TaskStatus, int] = field(default_factory=dict)
     cost_micros: int = 0

@@ -52,6 +52,8 @@ class WaitingFor(StrEnum):
 
 # Admission's own: they are its to take back, nothing that happens at a scheduler says more about what they hold back.
 LIMITS = frozenset({WaitingFor.LIMIT, WaitingFor.BUDGET, WaitingFor.LICENCE})
+# No machine can be had: what waits at a scheduler for one of these does not run, however long the line before it.
+UNSERVED = frozenset({WaitingFor.ZONE_OFF, WaitingFor.QUOTA, WaitingFor.STOCK_OUT})
 
 
 class Outcome(StrEnum):

@@ -1,20 +1,22 @@
 """Admit: let the next tasks of an account start, one round at a time, within every limit."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from shared.core.admission import Turn, turns
+from shared.core.admission import Turn, is_admissible, turns
 from shared.core.placement import home_for
 from shared.core.recovery import at_home
+from shared.core.unserved import is_unserved
 from shared.errors import CloudError
 from shared.log import log
 from shared.models.job import Job, JobRef
-from shared.models.task import LIMITS, PageSummary, WaitingFor
+from shared.models.task import LIMITS, PageSummary, TaskStatus, WaitingFor
 from shared.ports import Ports, Round
 from shared.services.active import strike
 from shared.services.ask import ask_to_scale
 from shared.services.place import place
+from shared.services.recall import make_room
 from shared.services.spending import spending
 
 # So many attempts a message: one handler gives them to the scheduler well within the time it has.
@@ -22,6 +24,7 @@ PLACED_TOGETHER = 50
 _TRIES = 6
 # Under a steady stream of calls one handler would go on for ever: after so many rounds a message takes over.
 _ROUNDS = 3
+_WITH_SCHEDULER = "its tasks are with the scheduler"
 
 
 def admit(account_id: str, ports: Ports) -> None:
@@ -51,11 +54,15 @@ def _round(mine: Round, ports: Ports) -> Round:
     pages = {job.ref: ports.jobs.page_summaries(job) for job in jobs}
     # The ledger is summed only after the pages were read: what ends in between is counted twice, and never missed.
     spent = spending(account, jobs, pages, ports)
+    unserved = [job for job in jobs if job.unserved_since and is_unserved(job, ports.now())]
+    found = turns(account, jobs, pages, spent, unserved={job.ref for job in unserved})
     has_backlog = False
-    for turn in turns(account, jobs, pages, spent):
+    for turn in found:
         placed_count = _start(turn, pages[turn.job.ref], ports)
         if placed_count < turn.ready_count:
             has_backlog = True
+    _tell_those_without_a_turn(jobs, found, pages, ports)
+    make_room(unserved, found, pages, ports)
     if has_backlog != mine.has_backlog:
         ports.admission.note_backlog(mine.account_id, has_backlog)
         mine = replace(mine, has_backlog=has_backlog)
@@ -77,7 +84,7 @@ def _start(turn: Turn, summaries: Sequence[PageSummary], ports: Ports) -> int:
     if turn.quota < turn.ready_count:
         _note(job, turn.waiting_for, turn.note, ports)
     elif job.waiting_for in LIMITS or job.waiting_for is WaitingFor.ADMISSION:
-        _note(job, WaitingFor.SCHEDULER, "its tasks are with the scheduler", ports)
+        _note(job, WaitingFor.SCHEDULER, _WITH_SCHEDULER, ports)
     left = turn.quota
     chunks: list[tuple[int, dict[str, int]]] = []
     for summary in summaries:
@@ -91,6 +98,20 @@ def _start(turn: Turn, summaries: Sequence[PageSummary], ports: Ports) -> int:
             ]
     _hand_over(job, chunks, ports)
     return turn.quota - left
+
+
+def _tell_those_without_a_turn(
+    jobs: Sequence[Job],
+    found: Sequence[Turn],
+    pages: Mapping[JobRef, Sequence[PageSummary]],
+    ports: Ports,
+) -> None:
+    """Take the limit back from jobs of which it holds back nothing any more; if none of it waits, settle says so."""
+    has_turn = {turn.job.ref for turn in found}
+    for job in jobs:
+        waits = any(page.counts.get(TaskStatus.PENDING, 0) for page in pages[job.ref])
+        if job.waiting_for in LIMITS and job.ref not in has_turn and waits and is_admissible(job):
+            _note(job, WaitingFor.SCHEDULER, _WITH_SCHEDULER, ports)
 
 
 def _take(ref: JobRef, number: int, most: int, ports: Ports) -> dict[str, int]:

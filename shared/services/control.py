@@ -181,11 +181,12 @@ def order_tasks(
     ports.admission.activate(ref)
     ask_to_settle(ref, ports, is_urgent=True)
     ports.bus.publish("admit", [{"account_id": ref.account_id}])
-    _cancel_or_leave(job, stopped, ports)
+    cancel_or_leave(job, stopped, ports)
     return refused
 
 
-def _cancel_or_leave(job: Job, attempts: Sequence[AttemptRef], ports: Ports) -> None:
+def cancel_or_leave(job: Job, attempts: Sequence[AttemptRef], ports: Ports) -> None:
+    """Have the scheduler stop attempts that count no more, now or when it can be asked again."""
     try:
         cancel(job, attempts, ports)
     except CloudError as error:

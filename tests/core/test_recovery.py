@@ -16,7 +16,7 @@ from shared.models.farm import Orchestrator, Shape
 from shared.models.job import Command, Job, Order
 from shared.models.task import Attempt, Outcome, WaitingFor
 from shared.stores.documents import job_fields, job_from, task_fields, task_from
-from tests.builders import a_job, a_task, an_attempt
+from tests.builders import NOON, a_job, a_task, an_attempt
 from tests.core.farm import an_orchestrator
 from tests.core.test_orders import a_machine
 
@@ -250,10 +250,14 @@ def test_what_older_and_newer_code_stored_of_a_task_is_read() -> None:
 
 def test_why_each_shape_waits_is_stored_with_the_job() -> None:
     orders = (Order(seq=3, command=Command.EDIT, is_for_ladder=True),)
-    job = a_job(waiting_shapes={"cpu-4-16:p": WaitingFor.BOOT}, orders=orders)
+    job = a_job(
+        waiting_shapes={"cpu-4-16:p": WaitingFor.BOOT},
+        unserved_since={"cpu-4-16:p": NOON},
+        orders=orders,
+    )
     stored = job_fields(job)
     assert job_from(stored) == job
-    del stored["waiting_shapes"], stored["orders"]
+    del stored["waiting_shapes"], stored["unserved_since"], stored["orders"]
     assert job_from(stored) == a_job()
 
 

@@ -73,7 +73,8 @@ def test_a_machine_that_boots_for_others_of_a_job_is_not_told_in_the_budgets_pla
     give(farm, 1)
     ref = farm.submit(3)
     shape = Shape(farm.instance_type, True)
-    explain(farm.placements(), {shape: (WaitingFor.BOOT, "one is booting")}, farm.ports.jobs)
+    reasons = {shape: (WaitingFor.BOOT, "one is booting")}
+    explain(farm.placements(), reasons, farm.ports.jobs, farm.ports.now())
     assert farm.job(ref).waiting_for is WaitingFor.BUDGET
 
 

@@ -321,7 +321,7 @@ def test_a_job_that_waits_for_several_machines_says_why_for_each(farm: Farm) -> 
         Shape("larger", True): (WaitingFor.STOCK_OUT, "no zone has such a machine left for now"),
     }
     for placements in (farm.placements(), farm.placements()[::-1]):
-        explain(placements, reasons, farm.ports.jobs)
+        explain(placements, reasons, farm.ports.jobs, farm.ports.now())
         job = farm.job(ref)
         assert job.waiting_for is WaitingFor.BOOT
         assert job.waiting_note == (
