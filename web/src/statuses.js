@@ -89,6 +89,9 @@ export function presentCounts(counts) {
   );
 }
 
+/** What a task that is at the scheduler may wait for, besides the scheduler. */
+const FOR_MACHINES = ["boot", "zone_off", "quota", "stock_out"];
+
 /**
  * Return what a cell of the task grid says: the words of its label, and its look.
  *
@@ -102,7 +105,7 @@ export function cellOf(page, taskId, jobWaitsFor) {
   const status = /** @type {TaskStatus} */ (page.statuses[taskId]);
   const attempt = page.attempts[taskId] ?? 1;
   const isPlaced = status === "pending" && page.placed[taskId] === attempt;
-  const placedFor = jobWaitsFor === "boot" ? "boot" : "scheduler";
+  const placedFor = jobWaitsFor && FOR_MACHINES.includes(jobWaitsFor) ? jobWaitsFor : "scheduler";
   const reason = isPlaced ? placedFor : (page.waiting_for ?? jobWaitsFor);
   return {
     look: isPlaced ? "placed" : status,

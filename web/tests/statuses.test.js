@@ -28,6 +28,10 @@ test("while machines boot for the job, what was handed over waits for its machin
   assert.equal(cellOf(page, "001", "boot").words, "Task 001 · pending, machine is booting · attempt 1");
 });
 
+test("where no machine can be had, what was handed over waits for that", () => {
+  assert.equal(cellOf(page, "001", "stock_out").words, "Task 001 · pending, no machines in stock · attempt 1");
+});
+
 test("a page without a reason of its own has the job's", () => {
   const words = cellOf({ ...page, waiting_for: undefined }, "002", "limit").words;
   assert.equal(words, "Task 002 · pending, limit reached · attempt 3");
