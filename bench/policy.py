@@ -25,6 +25,7 @@ from shared.models.farm import (
     Stage,
 )
 from simulator.farm import Pace, simulate
+from simulator.ideal import ideals
 from simulator.policies import Baton
 from simulator.published import compare
 from simulator.scores import average, scores
@@ -42,6 +43,8 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 POOLS, INSTANCES, WAITING = 200, 20_000, 10_000
 TIMES = 9
 RUNS, REPEATS = 60, 10
+# The fewest spares that meet the makespan's goal when nothing else is lost (docs/simulator.md).
+IDEAL_SPARE_PERCENT = 8
 # Ray takes minutes for more.
 RAY_WAITING = 3_000
 RAY_PYTHON = ROOT / "build" / "ray" / "bin" / "python"
@@ -126,12 +129,18 @@ def simulated_rows(_: BenchFarm) -> list[Row]:
     runs = scores(benchmark, Baton, range(RUNS))
     mean = average(runs)
     found = compare(REPEATS)
+    best = ideals(benchmark, range(RUNS), IDEAL_SPARE_PERCENT)
     rows = [
         _ratio(
             "M10", "benchmark job: makespan / strict bound, mean", mean.by_makespan, 1.2, "1.42"
         ),
         _ratio(
-            "M11", "benchmark job: instance-minutes / Pareto bound", mean.by_minutes, 1.1, "1.71"
+            "M11",
+            f"benchmark job: instance-minutes / Pareto bound; not a second lost: {best.by_minutes:.3f} "
+            f"at a makespan of {best.by_makespan:.3f}",
+            mean.by_minutes,
+            1.1,
+            "1.71",
         ),
         _ratio(
             "M11",

@@ -109,6 +109,10 @@ class JobStore(Protocol):
         """Create a page and its tasks in one commit; False when the page is there already."""
         ...
 
+    def add_pages(self, job: Job, pages: Mapping[int, Sequence[Task]]) -> None:
+        """Create several, by their numbers, each in a commit of its own; what is there already stays as it is."""
+        ...
+
     def page(self, ref: JobRef, number: int) -> Page:
         """Return a whole page. Raises: NotFound."""
         ...

@@ -21,12 +21,11 @@ def expand(ref: JobRef, first_page: int, page_count: int, ports: Ports) -> None:
     job = ports.jobs.job(ref)
     for block in _blocks(job, first_page, page_count):
         content = ports.blobs.read(payload_name(ref), block.start, block.end)
-        lines = content.splitlines()
-        for offset in range(0, len(lines), TASKS_PER_PAGE):
-            number = block.first_page + offset // TASKS_PER_PAGE
-            ports.jobs.add_page(job, number, _tasks(job, number, lines[offset:][:TASKS_PER_PAGE]))
-            if number == 0 and job.command is None:
-                admit(ref.account_id, ports)  # the first frames need not wait for the last
+        pages = _pages(job, block.first_page, content.splitlines())
+        if block.first_page == 0 and job.command is None:
+            ports.jobs.add_page(job, 0, pages.pop(0))
+            admit(ref.account_id, ports)  # the first frames need not wait for the last
+        ports.jobs.add_pages(job, pages)
     if ports.jobs.job(ref).command_seq:
         carry_out(ref, first_page, page_count, ports)
     admit(ref.account_id, ports)
@@ -38,9 +37,13 @@ def _blocks(job: Job, first_page: int, page_count: int) -> Iterator[Block]:
             yield block
 
 
-def _tasks(job: Job, page: int, lines: Sequence[bytes]) -> list[Task]:
-    first = page * TASKS_PER_PAGE
-    return [_task(job, page, first + offset, line) for offset, line in enumerate(lines)]
+def _pages(job: Job, first_page: int, lines: Sequence[bytes]) -> dict[int, list[Task]]:
+    """Return the tasks of each page; `lines` are those of the first page and all that follow."""
+    pages: dict[int, list[Task]] = {}
+    for index, line in enumerate(lines, start=first_page * TASKS_PER_PAGE):
+        page = index // TASKS_PER_PAGE
+        pages.setdefault(page, []).append(_task(job, page, index, line))
+    return pages
 
 
 def _task(job: Job, page: int, index: int, line: bytes) -> Task:

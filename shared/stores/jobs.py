@@ -173,20 +173,17 @@ class FirestoreJobStore:
         raise Contended(path)
 
     def add_page(self, job: Job, number: int, tasks: Sequence[Task]) -> bool:
-        writes: list[Create | Put] = [
-            Create(
-                path=docs.page_path(job.ref, number),
-                fields=docs.new_page_fields(number, list(tasks), job.project),
-            )
-        ]
-        for task in tasks:
-            path = docs.task_path(job.ref, task.task_id)
-            writes.append(Put(path=path, fields=docs.task_fields(task, job.project)))
         try:
-            self._documents.commit(writes)
+            self._documents.commit(_page_writes(job, number, tasks))
         except AlreadyExists:
             return False
         return True
+
+    def add_pages(self, job: Job, pages: Mapping[int, Sequence[Task]]) -> None:
+        writes = [_page_writes(job, number, tasks) for number, tasks in pages.items()]
+        for each in self._documents.commit_each(writes):
+            if isinstance(each, BaseException) and not isinstance(each, AlreadyExists):
+                raise each
 
     def page(self, ref: JobRef, number: int) -> Page:
         found = self._found(docs.page_path(ref, number))
@@ -377,6 +374,21 @@ def _activation(ref: JobRef) -> Update:
     """Return the write that puts a job on the account's active list."""
     path = f"accounts/{ref.account_id}/state/admission"
     return Update(path=path, fields={("jobs", ref.job_id): True}, upsert=True)
+
+
+def _page_writes(job: Job, number: int, tasks: Sequence[Task]) -> list[Create | Put]:
+    """Return the writes of a new page and its tasks."""
+    fields = docs.new_page_fields(number, list(tasks), job.project)
+    return [
+        Create(path=docs.page_path(job.ref, number), fields=fields),
+        *(
+            Put(
+                path=docs.task_path(job.ref, task.task_id),
+                fields=docs.task_fields(task, job.project),
+            )
+            for task in tasks
+        ),
+    ]
 
 
 def _task_update(ref: JobRef, task: Task, version: Any) -> Update:

@@ -8,6 +8,7 @@ the channel, its credentials and the messages' classes.
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
@@ -75,6 +76,7 @@ Answer = TypeVar("Answer")
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 CALL_S = 20.0
 _TOGETHER = 24
+_COMMITS_AT_ONCE = 3
 _REMEMBERED_PATHS = 4096
 _REFUSALS = (AlreadyExists, FailedPrecondition, NotFound)
 # A commit that is sent again may have been carried out: every guarded write here is refused the second time, and its
@@ -209,6 +211,17 @@ class Documents:
         listed = list(writes)
         tally.write_count += len(listed)
         return self._commit_uncounted(listed)
+
+    def commit_each(
+        self, several: Sequence[Sequence[Create | Put | Update]]
+    ) -> list[list[Written] | BaseException]:
+        """Carry out each of several commits by itself; returns what `commit` would, or what it would raise.
+
+        A few at once: while the database works on one, the next is being put together.
+        """
+        tally.write_count += sum(map(len, several))
+        with ThreadPoolExecutor(_COMMITS_AT_ONCE) as pool:
+            return list(pool.map(self._outcome, several))
 
     def _commit_uncounted(self, writes: Iterable[Create | Put | Update]) -> list[Written]:
         request = _CommitRequest(database=self._database)

@@ -1,11 +1,14 @@
 """What no schedule can beat."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from simulator.bounds import bounds, fewest, fewest_whole, nominal_boot_s, soonest_s
 from simulator.farm import simulate
+from simulator.ideal import ideal, ideals
 from simulator.policies import Baton, OnePerTask
 from simulator.published import compare
 from simulator.scores import score
@@ -65,3 +68,27 @@ def test_the_product_ends_sooner_than_one_instance_per_task_and_pays_a_third_les
         theirs = score(simulate(benchmark(seed), OnePerTask, seed=seed))
         assert ours.makespan_s < theirs.makespan_s
         assert ours.paid_minutes < 0.8 * theirs.paid_minutes
+
+
+@pytest.mark.parametrize("spare_percent", [0, 10])
+def test_baton_is_never_quicker_nor_cheaper_than_the_same_machines_when_nothing_is_lost(
+    spare_percent: int,
+) -> None:
+    for seed in range(5):
+        trace = benchmark(seed)
+        sites = [
+            (replace(settings, spare_percent=spare_percent), cloud)
+            for settings, cloud in trace.sites
+        ]
+        ours = score(simulate(replace(trace, sites=sites), Baton, seed=seed))
+        best = ideal(trace, seed, spare_percent)
+        assert ours.by_makespan >= best.by_makespan >= 1
+        assert ours.by_minutes * 1.001 >= best.by_minutes >= 1
+
+
+def test_more_spares_end_the_job_sooner_and_take_more_minutes() -> None:
+    runs = [ideals(benchmark, range(10), percent) for percent in (2, 6, 10, 20)]
+    assert [each.by_makespan for each in runs] == sorted(
+        (each.by_makespan for each in runs), reverse=True
+    )
+    assert [each.by_minutes for each in runs] == sorted(each.by_minutes for each in runs)
