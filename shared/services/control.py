@@ -223,13 +223,22 @@ def mark_downloaded(ref: TaskRef, number: int, ports: Ports) -> Applied | None:
 
 
 def cancel(job: Job, attempts: Sequence[AttemptRef], ports: Ports) -> None:
-    """Have the scheduler stop attempts that count no more; their own next call or the sweep stops what is left."""
+    """Have the scheduler stop attempts that count no more; their own next call or the sweep stops what is left.
+
+    Raises: CloudError, once all were tried.
+    """
     if not attempts:
         return
     scheduler = ports.schedulers(ports.orchestrators.orchestrator(job.orchestrator_id))
 
-    def stop(ref: AttemptRef) -> None:
-        scheduler.cancel(ref.attempt_id)
+    def stopped(ref: AttemptRef) -> CloudError | None:
+        try:
+            scheduler.cancel(ref.attempt_id)
+        except CloudError as error:
+            return error
+        return None
 
     with ThreadPoolExecutor(_CANCELS_AT_ONCE) as pool:
-        list(pool.map(stop, attempts))
+        errors = [error for error in pool.map(stopped, attempts) if error]
+    if errors:
+        raise errors[0]

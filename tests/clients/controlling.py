@@ -3,7 +3,7 @@
 import json
 from functools import partial
 
-from shared.models.job import JobRef
+from shared.models.job import JobRef, JobStatus
 from shared.models.task import TaskStatus
 from tests.clients.artist import Artist
 from tests.clients.matrix import FLOWS
@@ -20,6 +20,7 @@ def control(artist: Artist) -> None:
     ref = artist.farm.submit(["echo the first frame", wait, wait], max_instances=3)
     T = TaskStatus  # noqa: N806
     artist.wait("all run", partial(_has, artist, ref, T.SUCCESS, T.RUNNING, T.RUNNING))
+    artist.wait("the job says so", lambda: artist.farm.job(ref).status is JobStatus.RUNNING)
     number = int(ref.job_id)
     [one], several, log, killed = artist.drive(
         "call",

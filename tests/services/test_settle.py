@@ -7,6 +7,7 @@ import pytest
 from shared import wiring
 from shared.models.job import Command, JobRef, JobStatus
 from shared.models.task import TaskStatus, WaitingFor
+from shared.services.ask import ask_to_settle
 from shared.services.control import order
 from shared.services.settle import settle
 from tests.services.farm import Farm
@@ -24,6 +25,21 @@ def test_a_job_says_what_its_tasks_say(farm: Farm) -> None:
     assert job.counts == {T.SUCCESS: 1, T.RUNNING: 1, T.PENDING: 2}
     assert (job.status, job.cost_micros, job.is_ended) == (JobStatus.RUNNING, 1500, False)
     assert job.started_at is not None
+
+
+def test_a_job_runs_again_as_soon_as_one_of_its_tasks_does(farm: Farm) -> None:
+    ref = farm.submit(2)
+    first = farm.agent(ref, "000")
+    assert first.claim().status_code == 200
+    farm.deliver()
+    assert first.finish("success").status_code == 200
+    farm.push("settle", ref)
+    assert farm.job(ref).status is JobStatus.PENDING
+    ask_to_settle(ref, farm.ports, is_urgent=False)
+    farm.published("settle")  # so that nothing more is asked for a second that is not urgent
+    assert farm.agent(ref, "001").claim().status_code == 200
+    farm.deliver()
+    assert farm.job(ref).status is JobStatus.RUNNING
 
 
 @pytest.mark.parametrize(
