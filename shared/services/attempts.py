@@ -17,10 +17,10 @@ from shared.core.paths import node_path
 from shared.core.recovery import next_step
 from shared.errors import AttemptWithdrawn, CloudError, InvalidRequest, StaleAttempt
 from shared.log import log
-from shared.models.job import AttemptRef, Fence, Job, JobStatus
+from shared.models.job import AttemptRef, Fence, Job
 from shared.models.task import Attempt, Outcome, Task, TaskStatus
 from shared.ports import Ports, TaskChange
-from shared.services.ask import ask_to_settle
+from shared.services.ask import ask_to_settle, ask_to_tell_that_it_runs
 from shared.services.ledger import entry_of
 from shared.services.unclaimed import take_back
 
@@ -125,7 +125,7 @@ def claim_attempt(
         take_back(ref, ports)
         raise AttemptWithdrawn(f"instance {instance} is blocked for job {ref.job_id}")
     task, job, held = seen[0]
-    ask_to_settle(ref.task.job, ports, is_urgent=job.status is not JobStatus.RUNNING)
+    ask_to_tell_that_it_runs(job, ports)
     return {
         "attempt": ref.attempt_id,
         "command": task.command,
