@@ -142,20 +142,28 @@ def _to_stderr(line: str) -> None:
 
 def _run(command: tuple[str, ...], stack: Stack) -> int:
     """Run a command with the stack's environment, handing signals on to it. Returns its exit code as a shell does."""
-    try:
-        child = subprocess.Popen(command, env=os.environ | stack.env)
-    except OSError as exc:
-        click.echo(f"{command[0]}: {exc.strerror}", err=True)
-        return 127
+    child: subprocess.Popen[bytes] | None = None
+    early: list[int] = []
 
     def hand_on(number: int, _: FrameType | None) -> None:
         # Ctrl-C reaches the command from the terminal itself
-        if number != signal.SIGINT or not sys.stdin.isatty():
+        if number == signal.SIGINT and sys.stdin.isatty():
+            return
+        if child is None:
+            early.append(number)
+        else:
             child.send_signal(number)
 
+    # before the command begins: one that came in between would end us and leave the command behind
     before = {n: signal.signal(n, hand_on) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
+        child = subprocess.Popen(command, env=os.environ | stack.env)
+        for number in early:
+            child.send_signal(number)
         code = child.wait()
+    except OSError as exc:
+        click.echo(f"{command[0]}: {exc.strerror}", err=True)
+        return 127
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -203,9 +203,11 @@ class CommandLine:
         base = str(find_free_block())
         self.env = os.environ | {"BATON_PORT_BASE": base, "BATON_STATE_DIR": str(state.path)}
 
-    def popen(self, *arguments: str) -> "subprocess.Popen[str]":
+    def popen(
+        self, *arguments: str, program: tuple[str, ...] = ("-m", "emulators.up")
+    ) -> "subprocess.Popen[str]":
         return subprocess.Popen(
-            [sys.executable, "-m", "emulators.up", *arguments],
+            [sys.executable, *program, *arguments],
             cwd=ROOT,
             env=self.env,
             stdin=subprocess.DEVNULL,
@@ -214,10 +216,12 @@ class CommandLine:
             text=True,
         )
 
-    def run(self, *arguments: str) -> tuple[int, str, str]:
-        program = self.popen(*arguments)
-        out, err = program.communicate(timeout=60)
-        return program.returncode, out, err
+    def run(
+        self, *arguments: str, program: tuple[str, ...] = ("-m", "emulators.up")
+    ) -> tuple[int, str, str]:
+        process = self.popen(*arguments, program=program)
+        out, err = process.communicate(timeout=60)
+        return process.returncode, out, err
 
 
 @pytest.fixture
@@ -251,6 +255,28 @@ def test_run_ends_the_stack_and_passes_the_exit_code_on(
     script = f'echo "$CONDUCTOR_URL"; {program}'
     result = command.run("run", "--only", "ticker", "bash", "-c", script)
     assert result[:2] == (code, f"http://127.0.0.1:{command.env['BATON_PORT_BASE']}\n"), result[2]
+    assert not state.is_locked()
+    assert leftovers.find(state.path) == []
+
+
+def test_a_signal_that_comes_while_the_command_begins_reaches_it(
+    command: CommandLine, state: StateDir
+) -> None:
+    impatient = """
+import os, signal, subprocess
+from emulators.up.__main__ import main
+
+class Popen(subprocess.Popen):
+    def __init__(self, command, *args, **kwargs):
+        super().__init__(command, *args, **kwargs)
+        if command[0] == "sleep":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+subprocess.Popen = Popen
+main()
+"""
+    result = command.run("run", "--only", "ticker", "sleep", "1000", program=("-c", impatient))
+    assert result[:2] == (143, ""), result[2]
     assert not state.is_locked()
     assert leftovers.find(state.path) == []
 
