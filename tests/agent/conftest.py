@@ -7,8 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,14 +98,6 @@ class Machine:
             if run.process.poll() is None:
                 run.process.send_signal(signal.SIGKILL)
                 run.process.wait()
-
-
-def wait_until(what: str, condition: Callable[[], bool], timeout_s: float = 20) -> None:
-    """Wait until `condition` holds, for what sends no event."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.01)
 
 
 def processes_with(marker: str) -> list[int]:

@@ -5,9 +5,10 @@ import signal
 
 import pytest
 
-from tests.agent.conftest import AgentRun, Machine, processes_with, wait_until
+from tests.agent.conftest import AgentRun, Machine, processes_with
 from tests.agent.metadata import GceMetadata
 from tests.agent.server import Attempt, Farm
+from tests.waiting import until
 
 #: Renders until it is ended, and says when it is asked to.
 LONG = (
@@ -29,7 +30,7 @@ def start_rendering(
 
 def assert_gone(marker: str) -> None:
     """Wait until no process of the render is left."""
-    wait_until("the end of all processes", lambda: not processes_with(marker))
+    until(lambda: not processes_with(marker))
 
 
 def test_the_servers_stop_gives_the_render_time_to_end(machine: Machine, farm: Farm) -> None:

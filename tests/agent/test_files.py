@@ -3,8 +3,9 @@
 import os
 import signal
 
-from tests.agent.conftest import Machine, wait_until
+from tests.agent.conftest import Machine
 from tests.agent.server import Farm
+from tests.waiting import until
 
 
 def test_two_agents_at_once_fetch_an_input_once(machine: Machine, farm: Farm) -> None:
@@ -80,9 +81,7 @@ def test_a_killed_download_leaves_nothing_that_counts(machine: Machine, farm: Fa
         md5 = farm.add_input(attempt, "/vol/tex.exr", content)
     farm.hold_half(f"blobs/{md5}")
     run = machine.start(attempts[0])
-    wait_until(
-        "half of the file", lambda: any(p.stat().st_size for p in machine.cache.rglob("*.part"))
-    )
+    until(lambda: any(p.stat().st_size for p in machine.cache.rglob("*.part")))
     run.process.send_signal(signal.SIGKILL)
     run.process.wait()
     farm.release()

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from agent.memory import limit_memory
-from tests.agent.conftest import Machine, wait_until
+from tests.agent.conftest import Machine
 from tests.agent.server import Farm
+from tests.waiting import until
 
 MIB = 1 << 20
 UNLIMITED_V1 = "9223372036854771712\n"
@@ -93,7 +94,7 @@ def container() -> Iterator[Path]:
         pytest.skip(f"no memory group may be made here: {exc}")
     (group / "memory.limit_in_bytes").write_text(str(256 * MIB))
     yield group
-    wait_until("the end of its processes", lambda: not (group / "cgroup.procs").read_text())
+    until(lambda: not (group / "cgroup.procs").read_text())
     group.rmdir()
 
 

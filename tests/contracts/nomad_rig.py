@@ -20,8 +20,8 @@ from tests.contracts.stand_ins import (
     nobody,
     order_fault,
     stand_in,
-    until,
 )
+from tests.waiting import until
 
 
 class NomadRig:

@@ -8,8 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -65,15 +64,6 @@ def free_port() -> int:
 def nobody() -> str:
     """Return a URL at which nothing answers."""
     return f"http://127.0.0.1:{free_port()}"
-
-
-def until(look: Callable[[], T], *, holds: Callable[[T], bool] = bool) -> T:
-    """Return what `look` finds as soon as it holds. Raises: AssertionError when it never does."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not holds(found := look()):
-        assert time.monotonic() < deadline, f"still {found!r} after {PATIENCE_S} s"
-        time.sleep(0.02)
-    return found
 
 
 def order_fault(url: str, **order: object) -> None:

@@ -15,7 +15,8 @@ from shared.buses import pubsub
 from shared.buses.pubsub import PubSubBus
 from shared.errors import CloudError, Unreachable
 from shared.ports import Bus
-from tests.contracts.stand_ins import free_port, until
+from tests.contracts.stand_ins import free_port
+from tests.waiting import until
 
 TOPIC = "admit"
 

@@ -27,7 +27,8 @@ from shared.models.farm import (
 )
 from shared.ports import Fleet
 from tests.contracts.aws import ec2_rig
-from tests.contracts.stand_ins import nobody, order_fault, stand_in, until
+from tests.contracts.stand_ins import nobody, order_fault, stand_in
+from tests.waiting import until
 
 ORCHESTRATOR = Orchestrator(
     orchestrator_id="o1",

@@ -11,7 +11,8 @@ from shared.errors import CloudError, Unreachable
 from shared.fleets import gce
 from shared.fleets.gce import GceFleet
 from shared.models.farm import Orchestrator, PoolKey
-from tests.contracts.stand_ins import nobody, recorded, stand_in, until
+from tests.contracts.stand_ins import nobody, recorded, stand_in
+from tests.waiting import until
 
 ORCHESTRATOR = Orchestrator(
     orchestrator_id="o1",

@@ -21,8 +21,9 @@ from shared.orchestrators.kubernetes_bodies import Site, memory_of, name_of
 from shared.ports import SubmittedAttempt
 from tests.builders import a_machine
 from tests.contracts.kubernetes_rig import KubernetesRig, kubernetes_rig
-from tests.contracts.stand_ins import GPU_SHAPE, ROOT, SHAPE, nobody, order_fault, recorded, until
+from tests.contracts.stand_ins import GPU_SHAPE, ROOT, SHAPE, nobody, order_fault, recorded
 from tests.emulators.farm import ZONE, Compute, stand_in
+from tests.waiting import until
 
 
 @pytest.fixture

@@ -22,8 +22,9 @@ from shared.models.farm import PoolKey
 from shared.ports import Fleet
 from tests.agent.metadata import AwsMetadata
 from tests.contracts.aws import REGION, Ec2Rig, aws_server, ec2_orchestrator
-from tests.contracts.stand_ins import nobody, stand_in, until
+from tests.contracts.stand_ins import nobody, stand_in
 from tests.contracts.test_gce_machines import MACHINE, ORCHESTRATOR
+from tests.waiting import until
 
 NAMES = ("baton-20261120-1", "baton-20261120-2")
 

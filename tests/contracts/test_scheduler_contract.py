@@ -22,8 +22,9 @@ from shared.ports import Scheduler, SubmittedAttempt
 from tests.contracts.aws import batch_rig
 from tests.contracts.kubernetes_rig import kubernetes_rig
 from tests.contracts.nomad_rig import nomad_rig
-from tests.contracts.stand_ins import GPU_SHAPE, GPUS, SHAPE, recorded, until
+from tests.contracts.stand_ins import GPU_SHAPE, GPUS, SHAPE, recorded
 from tests.golden_files import check_golden
+from tests.waiting import until
 
 
 class Rig(Protocol):

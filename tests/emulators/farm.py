@@ -3,8 +3,7 @@
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,19 +13,11 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import compute_v1
 
 from emulators.instance.memory import MemoryGroup
+from tests.waiting import until
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT, ZONE = "studio", "us-central1-a"
-
-
-def until(look: Callable[[], T | None], timeout_s: float = 15) -> T:
-    """Return the first true answer of `look`."""
-    deadline = time.monotonic() + timeout_s
-    while not (found := look()):
-        assert time.monotonic() < deadline, f"still {found!r} after {timeout_s} s"
-        time.sleep(0.01)
-    return found
 
 
 def is_running(pid: int) -> bool:
@@ -209,11 +200,11 @@ class Compute(StandIn):
     def machine(self, name: str) -> dict[str, Any]:
         """Return the process behind an instance, once it serves its metadata."""
 
-        def look() -> dict[str, Any] | None:
-            machines = [m for m in self.get("/machines") if m["name"] == name]
-            return machines[0] if machines and machines[0]["metadata_host"] else None
+        def look() -> list[dict[str, Any]]:
+            machines = self.get("/machines")
+            return [m for m in machines if m["name"] == name and m["metadata_host"]]
 
-        return until(look)
+        return until(look)[0]
 
     def events(self, name: str) -> list[str]:
         """Return what has happened to an instance."""

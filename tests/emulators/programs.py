@@ -3,8 +3,7 @@
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,11 +34,3 @@ def running(
         finally:
             program.kill()
     assert program.returncode == 0, log.read_text()
-
-
-def wait_until(is_so: Callable[[], object], what: str) -> None:
-    """Wait for a condition, and fail with `what` after the deadline."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not is_so():
-        assert time.monotonic() < deadline, f"waited in vain: {what}"
-        time.sleep(0.01)

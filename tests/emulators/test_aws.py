@@ -34,8 +34,9 @@ from tests.contracts.aws import (
     ec2_orchestrator,
     queue_name,
 )
-from tests.contracts.stand_ins import GPU_SHAPE, SHAPE, order_fault, until
+from tests.contracts.stand_ins import GPU_SHAPE, SHAPE, order_fault
 from tests.golden_files import check_golden
+from tests.waiting import until
 
 POOL = PoolKey("us-east-1a", "m5.xlarge", True)
 GROUP = group_name(ec2_orchestrator(), POOL)

@@ -10,7 +10,8 @@ import requests
 from google.api_core import exceptions
 from google.cloud import compute_v1
 
-from tests.emulators.farm import PROJECT, ZONE, Compute, stand_in, until
+from tests.emulators.farm import PROJECT, ZONE, Compute, stand_in
+from tests.waiting import until
 
 Status = compute_v1.Operation.Status
 IN_POOL: dict[str, Any] = {"project": PROJECT, "zone": ZONE, "instance_group_manager": "pool"}
@@ -202,7 +203,9 @@ def test_a_paginated_group_lists_its_members_in_pages(compute: Compute) -> None:
 def test_a_stock_out_is_told_by_each_member_and_by_the_group(compute: Compute) -> None:
     compute.post("/faults", {"kind": "stockout", "zone": ZONE})
     compute.create("a")
-    member = until(lambda: m if (m := compute.members()["a"]).last_attempt.errors.errors else None)
+    member = until(
+        lambda: compute.members()["a"], holds=lambda found: found.last_attempt.errors.errors
+    )
     assert member.current_action == "CREATING"
     assert not member.instance_status
     assert not member.id

@@ -13,8 +13,9 @@ from queue import SimpleQueue
 import pytest
 
 from emulators.ports import find_free_block
-from tests.emulators.programs import running, wait_until
+from tests.emulators.programs import running
 from tests.emulators.upstream import WAIT_S, Call, Server, calls_of, serving
+from tests.waiting import until
 
 MIB = 1024 * 1024
 SECRET = "s3cret"
@@ -88,7 +89,7 @@ def started(site: Path) -> Iterator[Gateway]:
         serving(base + 1) as function,
         running("emulators.gateway", *arguments, log=log, env=env),
     ):
-        wait_until(lambda: "the site is at" in log.read_text(), "the gateway starts")
+        until(lambda: "the site is at" in log.read_text())
         yield Gateway(port=base, function=function, free_port=base + 2, log_path=log)
 
 

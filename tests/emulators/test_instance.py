@@ -21,8 +21,8 @@ from tests.emulators.farm import (
     can_limit_memory,
     is_running,
     stand_in,
-    until,
 )
+from tests.waiting import until
 
 SECOND = 1_000_000_000
 AGENT = """

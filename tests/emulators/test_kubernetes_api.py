@@ -17,8 +17,8 @@ from tests.emulators.farm import (
     can_limit_memory,
     is_running,
     stand_in,
-    until,
 )
+from tests.waiting import until
 
 Wire = dict[str, Any]
 JOBS = "/apis/batch/v1/namespaces/baton/jobs"
@@ -542,7 +542,7 @@ def _lose_its_machine(cluster: Kubernetes, compute: Compute, path: Path) -> None
     pid = _started(cluster, "lost", path)
     os.kill(compute.machine("pool-1")["pid"], signal.SIGKILL)
     until(lambda: not is_running(pid))
-    until(lambda: cluster.finish("lost") == ("Failed", "PodFailurePolicy"), timeout_s=30)
+    until(lambda: cluster.finish("lost") == ("Failed", "PodFailurePolicy"))
 
 
 def _take_its_machine_back(cluster: Kubernetes, compute: Compute, path: Path) -> None:

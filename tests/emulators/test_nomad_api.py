@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import requests
 
-from tests.emulators.farm import StandIn, stand_in, until
+from tests.emulators.farm import StandIn, stand_in
+from tests.waiting import until
 
 SECOND = 1_000_000_000
 Wire = dict[str, Any]

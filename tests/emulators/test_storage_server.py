@@ -10,8 +10,7 @@ import json
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +23,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth.credentials import AnonymousCredentials
 from google.cloud.storage import Client
 from google.oauth2.service_account import Credentials
+
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 20
@@ -52,13 +53,6 @@ def credentials_of(account: dict[str, str]) -> Credentials:
 
 def md5_of(body: bytes) -> str:
     return base64.b64encode(hashlib.md5(body).digest()).decode()
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.01)
 
 
 class StandIn:
@@ -154,7 +148,7 @@ def test_a_kill_in_the_middle_of_a_put_leaves_the_old_object_and_no_file(tmp_pat
 
     def half_of_it() -> Iterator[bytes]:
         yield bytes(3 << 20)
-        wait_until(lambda: sum(file.stat().st_size for file in stand_in.content_files()) > 2 << 20)
+        until(lambda: sum(file.stat().st_size for file in stand_in.content_files()) > 2 << 20)
         stand_in.stop(kill=True)
         while True:
             yield bytes(1 << 20)

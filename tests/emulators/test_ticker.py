@@ -11,8 +11,9 @@ from queue import Empty, SimpleQueue
 import pytest
 
 from emulators.ports import find_free_block
-from tests.emulators.programs import running, wait_until
+from tests.emulators.programs import running
 from tests.emulators.upstream import WAIT_S, Call, calls_of, serving
+from tests.waiting import until
 
 TABLE = """
 autoscale:
@@ -83,7 +84,7 @@ def test_a_run_that_lasts_long_is_never_overlapped_and_holds_up_no_other(tmp_pat
 def test_a_function_that_is_down_is_called_again_once_it_is_back(tmp_path: Path) -> None:
     base = find_free_block()
     with ticking(tmp_path, port_base=base) as log:
-        wait_until(lambda: "autoscale-fast: ClientConnectorError" in log.read_text(), "a failure")
+        until(lambda: "autoscale-fast: ClientConnectorError" in log.read_text())
         with serving(base + 1) as function:
             calls_of(function).get(timeout=WAIT_S)
 
@@ -105,5 +106,5 @@ def test_a_failing_or_silent_function_is_logged_and_called_again(tmp_path: Path)
             paths = [asked.get(timeout=WAIT_S)]
             while paths.count("/slow") < 2:
                 paths.append(asked.get(timeout=WAIT_S))
-            wait_until(lambda: "autoscale-slow: TimeoutError" in log.read_text(), "the timeout")
+            until(lambda: "autoscale-slow: TimeoutError" in log.read_text())
             assert "autoscale-fast: 500 broken" in log.read_text()

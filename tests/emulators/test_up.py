@@ -19,7 +19,8 @@ from emulators.ports import BLOCK_SIZE, find_free_block
 from emulators.up import Stack, StackError, leftovers, stack
 from emulators.up.client import start, stop
 from emulators.up.state import StateDir
-from tests.emulators.programs import DEADLINE_S, ROOT, wait_until
+from tests.emulators.programs import DEADLINE_S, ROOT
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -108,9 +109,7 @@ def test_orphans_of_a_component_end_with_the_stack() -> None:
         state_path = running.state_path
         env = os.environ | {"BATON_STACK": str(state_path)}
         orphan = subprocess.Popen(["sleep", "1000"], env=env, start_new_session=True)
-        wait_until(
-            lambda: orphan.pid in [p.pid for p in leftovers.find(state_path)], "the orphan is seen"
-        )
+        until(lambda: orphan.pid in [p.pid for p in leftovers.find(state_path)])
     assert orphan.wait(DEADLINE_S) == -signal.SIGKILL
 
 
@@ -147,7 +146,7 @@ def test_a_stack_ends_with_the_process_that_it_is_tied_to(state: StateDir) -> No
         assert owner.stdout.readline() == b"up\n"
         ticker = Stack(state).pid("ticker")
         owner.kill()
-    wait_until(lambda: not state.is_locked(), "the supervisor ends")
+    until(lambda: not state.is_locked())
     assert not psutil.pid_exists(ticker)
 
 

@@ -46,6 +46,7 @@ from shared.services.kept_ticks import keep_tick, kept_ticks
 from shared.services.observe import at_once
 from shared.services.orchestrators import switch_pool
 from tests.builders import a_job, a_task
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 60
@@ -239,13 +240,6 @@ class Inbox:
         pulled.raise_for_status()
         received = pulled.json().get("receivedMessages", [])
         return [json.loads(base64.b64decode(each["message"]["data"])) for each in received]
-
-
-def until(look: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not look():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 # Who may call

@@ -1,7 +1,6 @@
 """The ladder to its end: the machine for a task that was preempted boots in another zone, if there is any other."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,9 +16,9 @@ from tests.emulators.farm import StandIn
 from tests.services.agent import Agent
 from tests.services.farm import Farm
 from tests.services.rig import ROOT, Rig
+from tests.waiting import until
 
 T = TypeVar("T")
-PATIENCE_S = 60
 SHAPE = Shape("e2-standard-2", True)
 CHEAP, DEAR = "us-central1-a", "us-central1-b"
 A, B = PoolKey(CHEAP, *SHAPE), PoolKey(DEAR, *SHAPE)
@@ -111,15 +110,6 @@ class Place:
 
     def up(self) -> set[str]:
         return {each.name for each in self.farm.scheduler.nodes() if each.is_up}
-
-
-def until(look: Callable[[], T]) -> T:
-    """Return the first true answer of `look`."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not (found := look()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return found
 
 
 @pytest.fixture
