@@ -8,8 +8,8 @@ from flask import Request, Response
 from functions.autoscale.sweeps import sweep_asked
 from functions.autoscale.ticks import scale, scale_alone
 from shared import wiring
-from shared.errors import InvalidRequest
 from shared.http import Reply, Routes, answer_push, check_schedule
+from shared.messages import read_id
 from shared.services.kept_ticks import forget_ticks
 from shared.services.observe import at_once
 from shared.services.sweep import ask_to_sweep
@@ -28,9 +28,7 @@ def _tick(request: Request) -> Reply:
 
 def _asked(message: dict[str, Any]) -> None:
     """Something began to wait for an orchestrator, or nothing waits there any more."""
-    orchestrator_id = message.get("orchestrator_id")
-    if not isinstance(orchestrator_id, str):
-        raise InvalidRequest({"message": "must name orchestrator_id"})
+    orchestrator_id = read_id(message, "orchestrator_id")
     scale(wiring.orchestrator_store().orchestrator(orchestrator_id))
 
 

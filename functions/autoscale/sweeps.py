@@ -4,8 +4,8 @@ import time
 from collections.abc import Mapping, Sequence
 
 from shared import wiring
-from shared.errors import InvalidRequest
 from shared.log import log, reason_of
+from shared.messages import read_id
 from shared.models.farm import Placement
 from shared.services.sweep import cancel_stale, sweep_account
 
@@ -17,13 +17,11 @@ _looks: dict[str, tuple[float, Sequence[Placement]]] = {}
 
 def sweep_asked(message: Mapping[str, object]) -> None:
     """Sweep whatever a message names."""
-    account_id, orchestrator_id = message.get("account_id"), message.get("orchestrator_id")
-    if isinstance(account_id, str):
-        sweep_account(account_id, _placements, wiring.ports())
-    elif isinstance(orchestrator_id, str):
-        cancel_stale(_placements(orchestrator_id) or (), wiring.ports())
+    if "account_id" in message:
+        sweep_account(read_id(message, "account_id"), _placements, wiring.ports())
     else:
-        raise InvalidRequest({"message": "must name account_id or orchestrator_id"})
+        orchestrator_id = read_id(message, "orchestrator_id")
+        cancel_stale(_placements(orchestrator_id) or (), wiring.ports())
 
 
 def _placements(orchestrator_id: str) -> Sequence[Placement] | None:

@@ -1,12 +1,11 @@
 """One handler a topic. A message holds ids only; docs/protocol.md lists them."""
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from shared import wiring
 from shared.errors import InvalidRequest
-from shared.models.job import JobRef
+from shared.messages import read_id, read_job, read_number
 from shared.services.admit import admit
 from shared.services.ask import ask_to_scale
 from shared.services.control import carry_out
@@ -17,27 +16,6 @@ from shared.services.sync import sync
 
 Message = Mapping[str, Any]
 
-# What Baton makes ids of; anything else names no document of ours.
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
-
-
-def _job(message: Message) -> JobRef:
-    return JobRef(_text(message, "account_id"), _text(message, "job_id"))
-
-
-def _text(message: Message, name: str) -> str:
-    value = message.get(name)
-    if not isinstance(value, str) or not _ID.fullmatch(value):
-        raise InvalidRequest({name: "must be an id"})
-    return value
-
-
-def _number(message: Message, name: str) -> int:
-    value = message.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise InvalidRequest({name: "must be a whole number"})
-    return value
-
 
 def _attempts(message: Message) -> dict[str, int]:
     value = message.get("attempts")
@@ -47,32 +25,32 @@ def _attempts(message: Message) -> dict[str, int]:
 
 
 def _expand(message: Message) -> None:
-    first, count = _number(message, "first_page"), _number(message, "page_count")
-    expand(_job(message), first, count, wiring.ports())
+    first, count = read_number(message, "first_page"), read_number(message, "page_count")
+    expand(read_job(message), first, count, wiring.ports())
 
 
 def _sync(message: Message) -> None:
-    sync(_job(message), wiring.ports())
+    sync(read_job(message), wiring.ports())
 
 
 def _admit(message: Message) -> None:
-    admit(_text(message, "account_id"), wiring.ports())
+    admit(read_id(message, "account_id"), wiring.ports())
 
 
 def _place(message: Message) -> None:
-    ref, ports = _job(message), wiring.ports()
-    place(ref, _number(message, "page"), _attempts(message), ports)
+    ref, ports = read_job(message), wiring.ports()
+    place(ref, read_number(message, "page"), _attempts(message), ports)
     if message.get("is_last"):
         ask_to_scale(ports.jobs.job(ref).orchestrator_id, ports)
 
 
 def _settle(message: Message) -> None:
-    settle(_job(message), wiring.ports())
+    settle(read_job(message), wiring.ports())
 
 
 def _command(message: Message) -> None:
-    first, count = _number(message, "first_page"), _number(message, "page_count")
-    ref, ports = _job(message), wiring.ports()
+    first, count = read_number(message, "first_page"), read_number(message, "page_count")
+    ref, ports = read_job(message), wiring.ports()
     carry_out(ref, first, count, ports)
     settle(ref, ports)
     admit(ref.account_id, ports)

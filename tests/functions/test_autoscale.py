@@ -364,9 +364,24 @@ def test_a_message_has_taken_from_an_orchestrator_what_waits_there_for_nothing(f
     assert (stages[stale], stages[current]) == (Stage.ENDED, Stage.WAITING)
 
 
+@pytest.mark.parametrize("wrong", [7, None, "", "..", "a/b", "-a", "a" * 129])
+@pytest.mark.parametrize(
+    ("topic", "name"),
+    [("sweep", "account_id"), ("sweep", "orchestrator_id"), ("scale", "orchestrator_id")],
+)
+def test_a_message_whose_id_is_none_is_logged_and_acknowledged(
+    farm: Farm, caplog: pytest.LogCaptureFixture, topic: str, name: str, wrong: object
+) -> None:
+    with caplog.at_level(logging.ERROR, logger="baton"):
+        assert push(farm, topic, **{name: wrong}) == 204
+    (said,) = [json.loads(each.message) for each in caplog.records if each.levelname == "ERROR"]
+    assert (said["event"], said["code"]) == ("message dropped", "InvalidRequest")
+    assert name in said["reason"]
+
+
 def test_a_message_that_names_nothing_to_sweep_is_dropped(farm: Farm) -> None:
+    assert push(farm, "sweep") == 204
     assert push(farm, "sweep", orchestrator_id="nowhere") == 204
-    assert push(farm, "sweep", account_id=7) == 204
 
 
 def test_orchestrators_have_their_ticks_at_the_same_time() -> None:

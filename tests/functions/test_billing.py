@@ -60,7 +60,14 @@ def test_only_those_with_the_shared_token_may_call(farm: Farm) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"account_id": 7}, {"account_id": None}, {"date": 20260302}, {"date": None}]
+    "wrong",
+    [
+        {"account_id": 7},
+        {"account_id": None},
+        {"account_id": "a/b"},
+        {"date": 20260302},
+        {"date": None},
+    ],
 )
 def test_a_malformed_message_is_logged_and_acknowledged(
     farm: Farm, caplog: pytest.LogCaptureFixture, wrong: dict[str, object]
