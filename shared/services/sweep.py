@@ -1,7 +1,7 @@
 """Sweep: find and finish whatever stopped half way, for every active job. Run every minute; harmless at any time."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from functools import cache, partial
 from typing import TypeVar
@@ -47,19 +47,6 @@ def ask_to_sweep(ports: Ports) -> int:
     if wanted:
         ports.bus.publish("sweep", wanted)
     return sum(counts.values())
-
-
-def sweep(placements: Mapping[str, Sequence[Placement]], ports: Ports) -> int:
-    """Look at every active job of every account; returns how many there are.
-
-    `placements` holds, by orchestrator, what its scheduler listed before this call; an orchestrator that could not be
-    asked is missing.
-    """
-    accounts = ports.admission.accounts()
-    job_count = sum(sweep_account(each, placements.get, ports) for each in accounts)
-    for each in placements.values():
-        cancel_stale(each, ports)
-    return job_count
 
 
 def sweep_account(account_id: str, placements: Placements, ports: Ports) -> int:

@@ -27,7 +27,7 @@ from shared.services.attempts import blob_name, spec_name
 from shared.services.audit import audit
 from shared.services.expand import payload_name
 from shared.services.submit import PAGES_PER_BLOCK
-from shared.services.sweep import sweep
+from shared.services.sweep import cancel_stale, sweep_account
 from tests.builders import a_job
 from tests.services.agent import INSTANCE, ZONE, Agent
 from tests.services.rig import PROJECT, TOPICS, Inbox, Message, Rig
@@ -199,10 +199,16 @@ class Farm:
             for topic, message in messages:
                 assert self.push(topic, **message) == 204, (topic, message)
 
-    def sweep(self, **after: float) -> int:
-        """Sweep, a minute from now unless told otherwise; returns how many active jobs there are."""
-        placements = {self.account_id: self.scheduler.placements()}
-        return sweep(placements, self.ports_in(**after or {"minutes": 1}))
+    def sweep(self, listed: Sequence[Placement] | None = None, **after: float) -> int:
+        """Sweep the account and its orchestrator, a minute from now unless told otherwise; returns how many jobs.
+
+        `listed` is what the scheduler lists, if it is not what it would list now.
+        """
+        placements = self.scheduler.placements() if listed is None else listed
+        ports = self.ports_in(**after or {"minutes": 1})
+        job_count = sweep_account(self.account_id, {self.account_id: placements}.get, ports)
+        cancel_stale(placements, ports)
+        return job_count
 
     # The scheduler and its agents
 

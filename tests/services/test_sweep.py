@@ -1,8 +1,11 @@
 """The sweep finishes whatever stopped half way, and is harmless at any time."""
 
-from collections.abc import Callable
+import json
+import logging
 from dataclasses import replace
 from typing import Any
+
+import pytest
 
 from shared.errors import Unplaceable
 from shared.models.farm import Placement, Stage
@@ -10,7 +13,7 @@ from shared.models.job import AttemptRef, Command, JobRef, JobStatus, Sync, Sync
 from shared.models.task import Outcome, TaskStatus
 from shared.ports import SubmittedAttempt
 from shared.services.control import carry_out, order
-from shared.services.sweep import sweep
+from shared.services.sweep import sweep_account
 from tests.services.farm import Farm, ago
 
 T = TaskStatus
@@ -71,7 +74,7 @@ def test_what_the_scheduler_has_no_place_for_is_taken_back_each_time(farm: Farm)
     for number in (1, 2):
         assert (farm.task(ref).attempt, farm.page(ref).placed) == (number, {"000": number})
         ports = replace(farm.ports_in(minutes=number), schedulers=lambda _: placeless)
-        sweep({farm.account_id: []}, ports)
+        sweep_account(farm.account_id, {farm.account_id: []}.get, ports)
         farm.deliver()
     task = farm.task(ref)
     assert (task.status, task.attempt, task.unclaimed) == (T.PENDING, 3, 2)
@@ -193,9 +196,9 @@ def test_what_was_struck_off_at_the_scheduler_before_its_claim_is_placed_anew(fa
     farm.deliver()
     listed = struck_off(farm, ref, "000")
     farm.scheduler.forget([AttemptRef(*ref, "000", 1).attempt_id])
-    sweep({farm.account_id: listed}, farm.ports_in(seconds=10))
+    farm.sweep(listed, seconds=10)
     assert farm.task(ref).attempt == 1, "it may be on its way"
-    sweep({farm.account_id: listed}, farm.ports_in(minutes=1))
+    farm.sweep(listed)
     farm.deliver()
     assert farm.placed(ref) == ["000-2", "001-1"]
     assert farm.agent(ref).claim().status_code == 409
@@ -209,7 +212,7 @@ def test_what_was_struck_off_while_it_ran_is_lost_once_its_agent_is_silent(farm:
         farm.agent(ref, task_id).claim()
     listed = struck_off(farm, ref, "000", "001")
     farm.backdate(ref, task_id="000", started=600, alive=100)
-    sweep({farm.account_id: listed}, farm.ports_in(minutes=1))
+    farm.sweep(listed)
     assert farm.task(ref).attempts[0].outcome is Outcome.LOST
     assert farm.task(ref, "001").status is T.RUNNING
     farm.deliver()
@@ -223,7 +226,7 @@ def test_what_has_ended_and_is_still_shown_is_left_alone(farm: Farm) -> None:
     farm.deliver()
     listed = struck_off(farm, ref, "000")
     before = farm.state()
-    sweep({farm.account_id: listed}, farm.ports_in(minutes=1))
+    farm.sweep(listed)
     assert farm.state() == before
 
 
@@ -249,15 +252,18 @@ def test_a_farm_in_good_order_is_left_as_it_is(farm: Farm) -> None:
     assert farm.published() == []
 
 
-def test_trouble_of_one_account_leaves_the_others_alone(new_farm: Callable[[], Farm]) -> None:
-    broken = Farm(**vars(new_farm()) | {"account_id": "a-broken-one"})
-    gone = broken.create(2)
-    broken.save_orchestrator(scheduler_address="http://127.0.0.1:1")
-    assert broken.expand(gone) == 204
-    broken.push_data("admit", b'{"account_id": "a-nobody"}')
-    broken.ports.admission.activate(gone._replace(job_id="00099"))
-    farm = new_farm()
-    ref = farm.submit()
+def test_trouble_of_one_job_is_told_and_leaves_the_others_alone(
+    farm: Farm, caplog: pytest.LogCaptureFixture
+) -> None:
+    spoiled, ref = farm.submit(), farm.submit()
     farm.run(ref)
-    farm.sweep()
+    farm.published()
+    farm.document(spoiled).update({"status": "no such status"})
+    gone = spoiled._replace(job_id="00000")
+    farm.ports.admission.activate(gone)
+    with caplog.at_level(logging.ERROR, logger="baton"):
+        farm.sweep()
     assert farm.job(ref).status is JobStatus.SUCCESS
+    told = [json.loads(each.message) for each in caplog.records if each.levelname == "ERROR"]
+    assert {each["event"] for each in told} == {"not swept"}
+    assert {gone.job_id, spoiled.job_id} <= {each["job_id"] for each in told}
