@@ -65,7 +65,6 @@ def settled(job: Job, pages: Sequence[PageSummary], now: datetime) -> Job:
         counts=dict(counts),
         cost_micros=sum(page.cost_micros for page in pages),
         status=_status(job, counts, has_ended=has_ended),
-        settled_at=now,
     )
     if counts[TaskStatus.RUNNING] and job.started_at is None:
         job = replace(job, started_at=now)

@@ -243,7 +243,6 @@ class Job:
     cost_micros: int = 0
     started_at: datetime | None = None
     ended_at: datetime | None = None
-    settled_at: datetime | None = None
 
     @property
     def ref(self) -> JobRef:

@@ -326,7 +326,7 @@ def _blocks(lines: Sequence[str]) -> tuple[Block, ...]:
     return tuple(blocks)
 
 
-_TIMES_OF_LOOKING = ("settled_at", "metered_at", "lease_id", "lease_until")
+_TIMES_OF_LOOKING = ("metered_at", "lease_id", "lease_until")
 
 
 def _read_below(document: Any, found: dict[str, dict[str, Any]]) -> None:
