@@ -23,6 +23,11 @@ def read_id(message: Message, name: str) -> str:
     return value
 
 
+def read_ids(message: Message, name: str) -> list[str]:
+    """Return the ids that the field `name` lists. Raises: InvalidRequest."""
+    return [read_id({name: each}, name) for each in _listed(message, name)]
+
+
 def read_job(message: Message) -> JobRef:
     """Return the job that `account_id` and `job_id` name. Raises: InvalidRequest."""
     return JobRef(read_id(message, "account_id"), read_id(message, "job_id"))
@@ -33,4 +38,16 @@ def read_number(message: Message, name: str) -> int:
     value = message.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise InvalidRequest({name: "must be a whole number"})
+    return value
+
+
+def read_numbers(message: Message, name: str) -> list[int]:
+    """Return the numbers that the field `name` lists, each 0 or more. Raises: InvalidRequest."""
+    return [read_number({name: each}, name) for each in _listed(message, name)]
+
+
+def _listed(message: Message, name: str) -> list[object]:
+    value = message.get(name)
+    if not isinstance(value, list):
+        raise InvalidRequest({name: "must be a list"})
     return value

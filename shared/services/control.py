@@ -50,14 +50,15 @@ def _set_off(job: Job, ports: Ports) -> None:
     if job.is_ended:
         return
     ports.admission.activate(job.ref)
-    ports.bus.publish("command", _messages(job))
+    ports.bus.publish("command", block_messages(job, range(job.page_count)))
     if job.upload.state is not UploadState.DONE:
         enqueue(job, ports)
     elif job.sync.state is SyncState.PENDING:
         ports.bus.publish("sync", [{"account_id": job.account_id, "job_id": job.job_id}])
 
 
-def _messages(job: Job) -> list[dict[str, object]]:
+def block_messages(job: Job, pages: Iterable[int]) -> list[dict[str, object]]:
+    """Return a message for each block of pages that has any of these; its handler looks at all of the block."""
     return [
         {
             "account_id": job.account_id,
@@ -65,7 +66,7 @@ def _messages(job: Job) -> list[dict[str, object]]:
             "first_page": first,
             "page_count": min(PAGES_TOGETHER, job.page_count - first),
         }
-        for first in range(0, job.page_count, PAGES_TOGETHER)
+        for first in sorted({page - page % PAGES_TOGETHER for page in pages})
     ]
 
 

@@ -25,6 +25,7 @@ from flask.testing import FlaskClient
 from google.api_core.exceptions import InvalidArgument
 
 from emulators.up.client import Stack, stack
+from functions.autoscale.sweeps import sweep_asked
 from shared import wiring
 from shared.core.replay import PlannedTick, compare
 from shared.errors import CloudError
@@ -320,20 +321,21 @@ def push(farm: Farm, topic: str, **said: object) -> int:
     ).status_code
 
 
-def test_every_account_with_active_jobs_and_every_orchestrator_is_swept_by_a_message_of_its_own(
+def test_active_jobs_of_every_account_and_every_orchestrator_are_swept_by_messages_of_their_own(
     farm: Farm,
 ) -> None:
     sweeps = Inbox(farm.stack, "sweep")
     save_account(farm)
     asleep = Farm(farm.stack, farm.web)
     save_account(asleep)
-    wiring.job_store().create_job(a_job(account_id=farm.orchestrator_id))
+    job = a_job(account_id=farm.orchestrator_id)
+    wiring.job_store().create_job(job)
     headers = {"X-Baton-Token": wiring.push_token()}
     assert farm.web.post("/sweep", headers=headers).get_json()["job_count"] >= 1
     asked = sweeps.take()
-    assert {"account_id": farm.orchestrator_id} in asked
+    assert {"account_id": farm.orchestrator_id, "job_ids": [job.job_id]} in asked
     assert {"orchestrator_id": farm.orchestrator_id} in asked
-    assert {"account_id": asleep.orchestrator_id} not in asked
+    assert asleep.orchestrator_id not in [each.get("account_id") for each in asked]
 
 
 def save_account(farm: Farm) -> None:
@@ -341,13 +343,13 @@ def save_account(farm: Farm) -> None:
     wiring.account_store().save_account(account)
 
 
-def test_a_message_has_an_account_swept_though_its_orchestrator_cannot_be_asked(farm: Farm) -> None:
+def test_a_message_has_jobs_swept_though_their_orchestrator_cannot_be_asked(farm: Farm) -> None:
     farm.save(scheduler_address="http://127.0.0.1:1")
     save_account(farm)
     job = a_job(account_id=farm.orchestrator_id, orchestrator_id=farm.orchestrator_id)
     wiring.job_store().create_job(job)
     expansions = Inbox(farm.stack, "expand")
-    assert push(farm, "sweep", account_id=farm.orchestrator_id) == 204
+    assert push(farm, "sweep", account_id=farm.orchestrator_id, job_ids=[job.job_id]) == 204
     assert [each["job_id"] for each in expansions.take()] == [job.job_id]
     farm.save()
 
@@ -364,16 +366,34 @@ def test_a_message_has_taken_from_an_orchestrator_what_waits_there_for_nothing(f
     assert (stages[stale], stages[current]) == (Stage.ENDED, Stage.WAITING)
 
 
+def test_what_is_swept_side_by_side_shares_a_look_at_the_scheduler(farm: Farm) -> None:
+    farm.order_fault("nomad", calls=9, status=500, path="^/v1/", method="GET")
+    at_once(sweep_asked, [{"orchestrator_id": farm.orchestrator_id}] * 4)
+    left = requests.get(f"{farm.stack.url('nomad')}/faults", timeout=10).json()
+    assert [each["calls"] for each in left] == [8]
+
+
 @pytest.mark.parametrize("wrong", [7, None, "", "..", "a/b", "-a", "a" * 129])
 @pytest.mark.parametrize(
-    ("topic", "name"),
-    [("sweep", "account_id"), ("sweep", "orchestrator_id"), ("scale", "orchestrator_id")],
+    ("topic", "name", "rest"),
+    [
+        ("sweep", "account_id", {"job_ids": []}),
+        ("sweep", "account_id", {"job_id": "00001", "pages": []}),
+        ("sweep", "job_id", {"account_id": "acme", "pages": []}),
+        ("sweep", "orchestrator_id", {}),
+        ("scale", "orchestrator_id", {}),
+    ],
 )
 def test_a_message_whose_id_is_none_is_logged_and_acknowledged(
-    farm: Farm, caplog: pytest.LogCaptureFixture, topic: str, name: str, wrong: object
+    farm: Farm,
+    caplog: pytest.LogCaptureFixture,
+    topic: str,
+    name: str,
+    rest: dict[str, object],
+    wrong: object,
 ) -> None:
     with caplog.at_level(logging.ERROR, logger="baton"):
-        assert push(farm, topic, **{name: wrong}) == 204
+        assert push(farm, topic, **rest | {name: wrong}) == 204
     (said,) = [json.loads(each.message) for each in caplog.records if each.levelname == "ERROR"]
     assert (said["event"], said["code"]) == ("message dropped", "InvalidRequest")
     assert name in said["reason"]
@@ -382,6 +402,9 @@ def test_a_message_whose_id_is_none_is_logged_and_acknowledged(
 def test_a_message_that_names_nothing_to_sweep_is_dropped(farm: Farm) -> None:
     assert push(farm, "sweep") == 204
     assert push(farm, "sweep", orchestrator_id="nowhere") == 204
+    assert push(farm, "sweep", account_id="acme", job_ids="00001") == 204
+    assert push(farm, "sweep", account_id="acme", job_ids=["a/b"]) == 204
+    assert push(farm, "sweep", account_id="acme", job_id="00001", pages=[-1]) == 204
 
 
 def test_orchestrators_have_their_ticks_at_the_same_time() -> None:

@@ -23,11 +23,12 @@ from shared.models.farm import Orchestrator, Placement
 from shared.models.job import AttemptRef, Block, Job, JobRef, TaskRef
 from shared.models.task import TASKS_PER_PAGE, Page, Task
 from shared.ports import Ports, Scheduler
+from shared.services.admit import admit
 from shared.services.attempts import blob_name, spec_name
 from shared.services.audit import audit
 from shared.services.expand import payload_name
 from shared.services.submit import PAGES_PER_BLOCK
-from shared.services.sweep import cancel_stale, sweep_account
+from shared.services.sweep import ask_to_sweep, cancel_stale, sweep_jobs, sweep_pages
 from tests.builders import a_job
 from tests.services.agent import INSTANCE, ZONE, Agent
 from tests.services.rig import PROJECT, TOPICS, Inbox, Message, Rig
@@ -200,15 +201,33 @@ class Farm:
                 assert self.push(topic, **message) == 204, (topic, message)
 
     def sweep(self, listed: Sequence[Placement] | None = None, **after: float) -> int:
-        """Sweep the account and its orchestrator, a minute from now unless told otherwise; returns how many jobs.
+        """Ask for a sweep and have it done, a minute from now unless told otherwise; returns how many jobs are active.
 
-        `listed` is what the scheduler lists, if it is not what it would list now.
+        `listed` is what the scheduler lists, if it is not what it lists now. What other functions are asked to do is
+        not delivered, but for the round of admission.
         """
         placements = self.scheduler.placements() if listed is None else listed
         ports = self.ports_in(**after or {"minutes": 1})
-        job_count = sweep_account(self.account_id, {self.account_id: placements}.get, ports)
+        job_count = ask_to_sweep(ports)
+        asked = self.published("admit", "sweep")
+        while asked:
+            topic, message = asked.pop()
+            if topic == "admit":
+                admit(self.account_id, ports)
+            else:
+                self.sweep_part(message, placements, ports)
+                asked += self.published("sweep")
         cancel_stale(placements, ports)
         return job_count
+
+    def sweep_part(self, message: Message, listed: Sequence[Placement], ports: Ports) -> None:
+        """Do what a message of a sweep asks for."""
+        placements = {self.account_id: listed}.get
+        if "pages" in message:
+            ref = JobRef(self.account_id, message["job_id"])
+            sweep_pages(ref, message["pages"], placements, ports)
+        else:
+            sweep_jobs(self.account_id, message["job_ids"], placements, ports)
 
     # The scheduler and its agents
 

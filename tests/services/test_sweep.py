@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from google.cloud.firestore import DELETE_FIELD
 
 from shared.errors import Unplaceable
 from shared.models.farm import Placement, Stage
@@ -13,10 +14,17 @@ from shared.models.job import AttemptRef, Command, JobRef, JobStatus, Sync, Sync
 from shared.models.task import Outcome, TaskStatus
 from shared.ports import SubmittedAttempt
 from shared.services.control import carry_out, order
-from shared.services.sweep import sweep_account
+from shared.services.sweep import ask_to_sweep, sweep_jobs
+from shared.tally import tally
 from tests.services.farm import Farm, ago
 
 T = TaskStatus
+
+
+def not_swept(caplog: pytest.LogCaptureFixture) -> set[str]:
+    """Return the ids of the jobs of which the log says that something could not be swept."""
+    told = [json.loads(each.message) for each in caplog.records if each.levelname == "ERROR"]
+    return {each["job_id"] for each in told if each["event"] == "not swept"}
 
 
 def test_missing_pages_are_written(farm: Farm) -> None:
@@ -74,7 +82,7 @@ def test_what_the_scheduler_has_no_place_for_is_taken_back_each_time(farm: Farm)
     for number in (1, 2):
         assert (farm.task(ref).attempt, farm.page(ref).placed) == (number, {"000": number})
         ports = replace(farm.ports_in(minutes=number), schedulers=lambda _: placeless)
-        sweep_account(farm.account_id, {farm.account_id: []}.get, ports)
+        sweep_jobs(farm.account_id, [ref.job_id], {farm.account_id: []}.get, ports)
         farm.deliver()
     task = farm.task(ref)
     assert (task.status, task.attempt, task.unclaimed) == (T.PENDING, 3, 2)
@@ -90,12 +98,12 @@ def test_a_command_that_was_carried_out_half_is_carried_out(farm: Farm) -> None:
     carry_out(ref, 1, 1, farm.ports)
     farm.published()
     farm.sweep()
+    farm.deliver()
     assert {task.status for task in farm.tasks(ref)} == {T.KILLED}
-    farm.sweep()
     job = farm.job(ref)
     assert (job.status, job.is_ended) == (JobStatus.KILLED, True)
     assert farm.placed(ref) == []
-    assert farm.ledger() == [("002-1", "killed", 2)], "killed a minute from now"
+    assert farm.ledger() == [("002-1", "killed", 1)]
     assert farm.findings(ref) == []
 
 
@@ -107,7 +115,7 @@ def test_a_retry_that_was_carried_out_half_is_carried_out(farm: Farm) -> None:
     order(ref, Command.RETRY_FAILED, farm.ports)
     farm.published()
     farm.sweep()
-    farm.sweep()
+    farm.deliver()
     assert farm.placed(ref) == ["000-2", "001-2"]
     assert farm.findings(ref) == []
 
@@ -252,18 +260,61 @@ def test_a_farm_in_good_order_is_left_as_it_is(farm: Farm) -> None:
     assert farm.published() == []
 
 
-def test_trouble_of_one_job_is_told_and_leaves_the_others_alone(
-    farm: Farm, caplog: pytest.LogCaptureFixture
+def test_every_job_is_swept_by_some_message_in_whatever_order_and_however_often(
+    farm: Farm, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spoiled, ref = farm.submit(), farm.submit()
-    farm.run(ref)
+    monkeypatch.setattr("shared.services.sweep.JOBS_TOGETHER", 2)
+    refs = [farm.submit() for _ in range(5)]
+    for ref in refs:
+        farm.run(ref)
     farm.published()
+    spoiled = refs.pop(2)
     farm.document(spoiled).update({"status": "no such status"})
     gone = spoiled._replace(job_id="00000")
     farm.ports.admission.activate(gone)
+    ports = farm.ports_in(minutes=1)
+    assert ask_to_sweep(ports) == 6
+    assert [message for _, message in farm.published("admit")] == [{"account_id": farm.account_id}]
+    parts = [message for _, message in farm.published("sweep")]
+    assert [len(part["job_ids"]) for part in parts] == [2, 2, 2]
     with caplog.at_level(logging.ERROR, logger="baton"):
-        farm.sweep()
-    assert farm.job(ref).status is JobStatus.SUCCESS
-    told = [json.loads(each.message) for each in caplog.records if each.levelname == "ERROR"]
-    assert {each["event"] for each in told} == {"not swept"}
-    assert {gone.job_id, spoiled.job_id} <= {each["job_id"] for each in told}
+        for part in (*parts, *reversed(parts)):
+            farm.sweep_part(part, [], ports)
+    assert {farm.job(ref).status for ref in refs} == {JobStatus.SUCCESS}
+    assert not_swept(caplog) == {gone.job_id, spoiled.job_id}
+    assert farm.findings(*refs) == []
+
+
+def test_every_page_is_swept_by_some_message_in_whatever_order_and_however_often(
+    farm: Farm, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.services.sweep.PAGES_TOGETHER", 1)
+    farm.limit(301)
+    ref = farm.submit(301)
+    farm.deliver()
+    lost = [f"{page}00" for page in range(4)]
+    farm.scheduler.forget([AttemptRef(*ref, each, 1).attempt_id for each in lost])
+    farm.document(ref, "pages", "1").update({"attempts": DELETE_FIELD})
+    ports, listed = farm.ports_in(minutes=1), farm.placements()
+    with caplog.at_level(logging.ERROR, logger="baton"):
+        farm.sweep_part({"job_ids": [ref.job_id]}, listed, ports)
+        parts = [message for _, message in farm.published("sweep")]
+        assert [part["pages"] for part in parts] == [[1], [2], [3]]
+        assert set(lost) - {each[:3] for each in farm.placed(ref)} == {"100", "200", "300"}
+        for part in (*reversed(parts), *parts):
+            farm.sweep_part(part, listed, ports)
+    assert set(lost) - {each[:3] for each in farm.placed(ref)} == {"100"}
+    assert not_swept(caplog) == {ref.job_id}
+
+
+def test_a_job_in_good_order_takes_a_sweep_five_reads_and_no_write(farm: Farm) -> None:
+    refs = [farm.submit() for _ in range(3)]
+    farm.deliver()
+    listed = farm.placements()
+    farm.sweep()
+    for count in (1, 3):
+        tally.start()
+        part = {"job_ids": [ref.job_id for ref in refs[:count]]}
+        farm.sweep_part(part, listed, farm.ports_in(minutes=1))
+        assert (tally.read_count, tally.write_count) == (5 * count, 0)
+    assert farm.published() == []
