@@ -191,7 +191,7 @@ class Demo:
 
     def _report(self, job: Job, submitted_at: datetime, tasks: Sequence[Task]) -> None:
         ports = wiring.ports()
-        entries = figures.ledger_of(job, tasks, ports)
+        entries = figures.ledger_of(job, ports)
         url = f"{self._env['BATON_COMPUTE_ENDPOINT']}/events"
         events = requests.get(url, timeout=CALL_S).json()
         lives = figures.lives(events, datetime.now(UTC))

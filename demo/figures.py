@@ -11,9 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from shared.models.job import AttemptRef, Job
+from shared.models.job import Job
 from shared.models.money import LedgerEntry
-from shared.models.task import Task
 from shared.ports import Ports
 
 
@@ -48,15 +47,9 @@ def _moment(said: str) -> datetime:
     return datetime.fromisoformat(said)
 
 
-def ledger_of(job: Job, tasks: Sequence[Task], ports: Ports) -> list[LedgerEntry]:
+def ledger_of(job: Job, ports: Ports) -> list[LedgerEntry]:
     """Return the job's ledger, in the order in which the attempts began."""
-    attempts = [
-        AttemptRef(job.account_id, job.job_id, task.task_id, attempt.number)
-        for task in tasks
-        for attempt in task.attempts
-    ]
-    entries = ports.jobs.job_ledger(job.ref, attempts)
-    return sorted(entries, key=lambda entry: entry.started_at)
+    return sorted(ports.jobs.job_ledger(job.ref), key=lambda entry: entry.started_at)
 
 
 def show_bill(entries: Sequence[LedgerEntry], console: Console) -> None:

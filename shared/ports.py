@@ -186,8 +186,8 @@ class JobStore(Protocol):
         """Return a task and its job as they are now. Raises: NotFound."""
         ...
 
-    def job_ledger(self, ref: JobRef, attempts: Iterable[AttemptRef]) -> list[LedgerEntry]:
-        """Return those entries of these attempts that exist."""
+    def job_ledger(self, ref: JobRef) -> list[LedgerEntry]:
+        """Return all entries that name the job, in no order; one read each, and one if there is none."""
         ...
 
     def touch(self, attempt: AttemptRef, now: datetime, memory_peak_mib: int) -> None:

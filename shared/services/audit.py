@@ -5,7 +5,7 @@ Reads only; run nightly and after every scenario test.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from shared.core.admission import in_flight_counts
 from shared.core.limits import seats_taken
@@ -22,13 +22,15 @@ _ROUND = timedelta(minutes=1)
 def audit(account_id: str, job_ids: Sequence[str], ports: Ports) -> list[str]:
     """Return a sentence for each broken invariant of these jobs; an empty list means the books are right.
 
-    A job that is being worked on may change between two reads: audit jobs that are at rest.
+    A job that is being worked on may change between two reads: audit jobs that are at rest. Takes a read for each job,
+    task and ledger entry, and two for each page.
     """
     broken: list[str] = []
     in_flight_count = 0
     licensed: list[tuple[Job, Sequence[Page]]] = []
     for job_id in job_ids:
         ref = JobRef(account_id, job_id)
+        begun_at = ports.now()
         found_jobs = ports.jobs.jobs([ref])
         if not found_jobs:
             broken.append(f"job {job_id}: 1: it is on the list and not there")
@@ -45,7 +47,7 @@ def audit(account_id: str, job_ids: Sequence[str], ports: Ports) -> list[str]:
             _one_live_attempt(tasks),
             _pages_count_right(pages, tasks),
             _job_sums_its_pages(job, pages),
-            _ledger_is_right(job, tasks, ports),
+            _ledger_is_right(job, tasks, begun_at, ports),
         ):
             broken += [f"job {job_id}: {sentence}" for sentence in found]
     account = ports.accounts.account(account_id)
@@ -130,14 +132,27 @@ def _job_sums_its_pages(job: Job, pages: Sequence[Page]) -> Iterator[str]:
         yield f"3: the job is {job.status}, ended: {job.is_ended}, though its tasks ended: {has_ended}"
 
 
-def _ledger_is_right(job: Job, tasks: Sequence[Task], ports: Ports) -> Iterator[str]:
+def _ledger_is_right(
+    job: Job, tasks: Sequence[Task], begun_at: datetime, ports: Ports
+) -> Iterator[str]:
+    """What ended is billed once, and nothing else is; what has ended since the tasks were read is passed over."""
     ended = {
         AttemptRef(job.account_id, job.job_id, task.task_id, attempt.number): attempt
         for task in tasks
         for attempt in task.attempts
         if attempt.outcome is not None
     }
-    entries = {entry.attempt: entry for entry in ports.jobs.job_ledger(job.ref, ended)}
+    billed = [
+        entry
+        for entry in ports.jobs.job_ledger(job.ref)
+        if entry.attempt in ended or entry.ended_at < begun_at
+    ]
+    for ref, count in Counter(entry.attempt for entry in billed).items():
+        if ref not in ended:
+            yield f"5: attempt {ref.attempt_id} is billed, and has never ended"
+        if count > 1:
+            yield f"5: attempt {ref.attempt_id} is billed {count} times"
+    entries = {entry.attempt: entry for entry in billed}
     for ref, attempt in ended.items():
         entry = entries.get(ref)
         if entry is None:
@@ -148,6 +163,6 @@ def _ledger_is_right(job: Job, tasks: Sequence[Task], ports: Ports) -> Iterator[
         price = attempt.price_micros_per_minute
         if (entry.billed_minutes, entry.cost_micros) != (minutes, minutes * price):
             yield f"5: attempt {ref.attempt_id} is billed {entry.cost_micros}, ran {minutes} minutes at {price}"
-    cost = sum(entry.cost_micros for entry in entries.values())
+    cost = sum(entry.cost_micros for entry in billed)
     if cost != job.cost_micros:
         yield f"5: the ledger says {cost}, the job {job.cost_micros}"

@@ -320,9 +320,11 @@ class Farm:
         return found
 
     def restore(self, documents: Mapping[str, dict[str, Any]]) -> None:
-        """Put documents back as they were."""
+        """Put documents back as they were, and delete those that were added."""
         client = wiring.firestore_client()
         batch = client.batch()
+        for path in self.documents().keys() - documents.keys():
+            batch.delete(client.document(path))
         for path, fields in documents.items():
             batch.set(client.document(path), fields)
         batch.commit()

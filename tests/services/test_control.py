@@ -12,7 +12,7 @@ from shared.core.orders import edited
 from shared.core.outstanding import MOST_ORDERS
 from shared.errors import Conflict, InvalidTransition, NotFound
 from shared.models.farm import Placement
-from shared.models.job import AttemptRef, Command, Job, JobRef, JobStatus, Sync, SyncState
+from shared.models.job import Command, Job, JobRef, JobStatus, Sync, SyncState
 from shared.models.submission import JobEdit
 from shared.models.task import TASKS_PER_PAGE, Task, TaskStatus
 from shared.services.attempts import blob_name
@@ -72,12 +72,11 @@ def test_another_machine_is_for_the_attempts_that_have_not_started(farm: Farm) -
     attempts = [farm.task(ref, task_id).attempts[-1] for task_id in ("000", "001")]
     assert [each.instance_type for each in attempts] == [farm.instance_type, "bigger"]
     assert [each.price_micros_per_minute for each in attempts] == [1500, 6000]
-    refs = [AttemptRef(*ref, "000", 1), AttemptRef(*ref, "001", 2)]
     billed = {
-        entry.attempt.task_id: entry.core_minutes / entry.billed_minutes
-        for entry in farm.ports.jobs.job_ledger(ref, refs)
+        (entry.attempt.task_id, entry.attempt.number): entry.core_minutes / entry.billed_minutes
+        for entry in farm.ports.jobs.job_ledger(ref)
     }
-    assert billed == {"000": 1, "001": BIGGER.cores}
+    assert billed == {("000", 1): 1, ("001", 2): BIGGER.cores}
     assert farm.push("settle", ref) == 204
     assert farm.findings(ref) == []
 

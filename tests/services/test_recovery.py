@@ -86,7 +86,7 @@ def last(farm: Farm, ref: JobRef, task_id: str = "000") -> Attempt:
 
 def paid(farm: Farm, ref: JobRef, *numbers: int) -> list[tuple[str, bool, int, float]]:
     """Return type, class, price and cores of the ledger's entries of the first task."""
-    refs = [AttemptRef(*ref, "000", number) for number in numbers]
+    entries = {entry.attempt: entry for entry in farm.ports.jobs.job_ledger(ref)}
     return [
         (
             entry.instance_type,
@@ -94,7 +94,7 @@ def paid(farm: Farm, ref: JobRef, *numbers: int) -> list[tuple[str, bool, int, f
             entry.price_micros_per_minute,
             entry.core_minutes / entry.billed_minutes,
         )
-        for entry in farm.ports.jobs.job_ledger(ref, refs)
+        for entry in (entries[AttemptRef(*ref, "000", number)] for number in numbers)
     ]
 
 
