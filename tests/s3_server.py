@@ -4,7 +4,6 @@ A URL is good for what was signed and nothing else, a Content-MD5 must be that o
 announced, and a signed URL must not come with another authorization.
 """
 
-import base64
 import hashlib
 import hmac
 import io
@@ -16,6 +15,8 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
+
+from tests.md5 import md5_of
 
 ACCESS_KEY, SECRET_KEY, REGION = "AKIATEST", "a-secret-for-tests", "us-east-1"
 ENVIRONMENT = {
@@ -73,7 +74,7 @@ class Gate:
         if wanted := environ.get("HTTP_CONTENT_MD5"):
             body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
             environ["wsgi.input"] = io.BytesIO(body)
-            if base64.b64encode(hashlib.md5(body).digest()).decode() != wanted:
+            if md5_of(body) != wanted:
                 return 400, "BadDigest"
         return None
 

@@ -3,8 +3,6 @@
 It keeps the rules of the protocol strictly, so that an agent which breaks one fails its test.
 """
 
-import base64
-import hashlib
 import json
 import re
 import threading
@@ -16,13 +14,9 @@ from typing import Any
 from urllib.parse import quote
 
 from tests.agent.http_server import Answer, HttpServer, Request
+from tests.md5 import md5_of
 
 OUTCOMES = {"success", "failed", "out_of_memory", "preempted", "killed"}
-
-
-def md5_of(content: bytes) -> str:
-    """Return the MD5 as the wire has it."""
-    return base64.b64encode(hashlib.md5(content).digest()).decode()
 
 
 @dataclass

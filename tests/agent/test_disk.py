@@ -16,7 +16,8 @@ from agent.errors import Faulty
 from agent.locks import locked
 from agent.work import sweep, work_folder
 from tests.agent.conftest import AgentRun, Machine
-from tests.agent.server import Attempt, Farm, md5_of
+from tests.agent.server import Attempt, Farm
+from tests.md5 import md5_of
 
 MIB = 1 << 20
 DISK_MIB = 64

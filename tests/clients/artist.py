@@ -1,7 +1,5 @@
 """An artist's machine: one version of the unmodified client, a home, a temporary folder, and nothing of the farm."""
 
-import base64
-import hashlib
 import json
 import os
 import signal
@@ -28,11 +26,6 @@ DAEMON_ENDS_WITHIN_S = 10
 def number(version: str) -> tuple[int, ...]:
     """Return a version as something that can be compared."""
     return tuple(int(part) for part in version.split("."))
-
-
-def md5_of(content: bytes) -> str:
-    """Return a content's MD5 as the wire has it."""
-    return base64.b64encode(hashlib.md5(content).digest()).decode()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,10 +8,10 @@ import pytest
 
 from demo.studio import create_farm
 from emulators.up.client import stack
+from tests.adapters import forget_adapters
 from tests.clients.install import VERSIONS, install
 from tests.clients.rows import Row, Running
 from tests.clients.studios import Site
-from tests.e2e.conftest import forget_adapters
 
 MIB = 1024 * 1024
 

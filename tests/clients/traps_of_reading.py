@@ -10,9 +10,10 @@ from shared import wiring
 from shared.errors import InvalidRequest
 from shared.services.administration import revoke_key
 from shared.services.catalog import load_catalog
-from tests.clients.artist import Artist, md5_of
+from tests.clients.artist import Artist
 from tests.clients.install import ROOT
 from tests.clients.matrix import TRAPS
+from tests.md5 import md5_of
 
 
 @TRAPS.flow(is_alone=True, versions=("8.3.3", "9.2.0"))

@@ -6,9 +6,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from shared.models.task import TaskStatus as T
-from tests.clients.artist import Artist, md5_of
+from tests.clients.artist import Artist
 from tests.clients.matrix import TRAPS
 from tests.clients.uploading import URLS, holds, posts, to_upload, unique
+from tests.md5 import md5_of
 
 SUBMITS_ALTHOUGH_UPLOADS_FAILED = ("4.0.7", "5.6.0", "6.3.0")
 TRIES = 12

@@ -9,9 +9,10 @@ from shared import wiring
 from shared.models.job import JobRef, JobStatus
 from shared.models.task import TaskStatus
 from shared.services.attempts import blob_name
-from tests.clients.artist import Artist, md5_of
+from tests.clients.artist import Artist
 from tests.clients.matrix import FLOWS
 from tests.clients.tap import Exchange
+from tests.md5 import md5_of
 
 MIB = 1024 * 1024
 URLS = "/api/v2/files/get_upload_urls"

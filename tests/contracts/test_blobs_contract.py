@@ -1,6 +1,5 @@
 """What the services expect of Blobs, tried on every driver. A new driver is a new line in DRIVERS."""
 
-import base64
 import hashlib
 import json
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from shared.blobs.s3 import S3Blobs
 from shared.errors import CloudError, InvalidRequest, NotFound, RateLimited, Unreachable
 from shared.ports import Blob, Blobs
 from tests.contracts.stand_ins import nobody, stand_in
+from tests.md5 import md5_of
 from tests.s3_server import ENVIRONMENT, Gate, s3_server
 
 MIB = 1024 * 1024
@@ -172,10 +172,6 @@ def name(request: pytest.FixtureRequest) -> str:
     """A name that no other test uses, with characters that URLs care about."""
     digest = hashlib.sha256(request.node.name.encode()).hexdigest()[:12]
     return f"accounts/acme/{digest}/é a+b&c=d%20.exr"
-
-
-def md5_of(content: bytes) -> str:
-    return base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
 
 
 def tampered(url: str) -> str:

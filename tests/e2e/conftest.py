@@ -8,7 +8,7 @@ import pytest
 
 from demo.studio import create_farm
 from emulators.up.client import Stack, stack
-from shared import wiring
+from tests.adapters import forget_adapters
 from tests.e2e.farm import Farm
 
 
@@ -24,13 +24,6 @@ def running_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         os.environ.clear()
         os.environ.update(before)
         forget_adapters()
-
-
-def forget_adapters() -> None:
-    """Have wiring make its adapters anew: others in this process made theirs for another stack."""
-    for made in vars(wiring).values():
-        if hasattr(made, "cache_clear"):
-            made.cache_clear()
 
 
 def _path() -> dict[str, str]:

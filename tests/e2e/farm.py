@@ -1,7 +1,5 @@
 """A whole farm for scenario tests: the local stack, driven from outside as clients and the provider would."""
 
-import base64
-import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +17,7 @@ from shared.models.job import AttemptRef, Job, JobRef
 from shared.models.task import Task
 from shared.services.attempts import manifest_name
 from shared.services.audit import audit
+from tests.md5 import md5_of
 from tools.baton import baton
 
 PATIENCE_S = 90.0
@@ -84,7 +83,7 @@ class Farm:
 
     def upload(self, content: bytes) -> str:
         """Put a file into the account's store; returns its MD5."""
-        md5 = base64.b64encode(hashlib.md5(content).digest()).decode()
+        md5 = md5_of(content)
         asked = {"upload_files": [{"path": f"/{uuid4().hex}", "hash": md5, "size": len(content)}]}
         answer = self.call("POST", "/api/v2/files/get_upload_urls", asked | {"project": "relay"})
         if answer.status_code == 200:

@@ -17,7 +17,8 @@ from google.api_core.exceptions import (
 )
 from google.cloud.storage import Bucket
 
-from tests.emulators.test_storage_server import DEADLINE_S, StandIn, md5_of, running
+from tests.emulators.test_storage_server import DEADLINE_S, StandIn, running
+from tests.md5 import md5_of
 
 
 @pytest.fixture(scope="module")

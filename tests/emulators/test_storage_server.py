@@ -3,8 +3,6 @@
 `running` starts one for the other storage tests too.
 """
 
-import base64
-import hashlib
 import http.client
 import json
 import socket
@@ -49,10 +47,6 @@ def new_account(email: str = "signer@farm.iam.gserviceaccount.com") -> dict[str,
 def credentials_of(account: dict[str, str]) -> Credentials:
     made: Credentials = Credentials.from_service_account_info(account)
     return made
-
-
-def md5_of(body: bytes) -> str:
-    return base64.b64encode(hashlib.md5(body).digest()).decode()
 
 
 class StandIn:

@@ -16,10 +16,10 @@ from tests.emulators.test_storage_server import (
     DEADLINE_S,
     StandIn,
     credentials_of,
-    md5_of,
     new_account,
     running,
 )
+from tests.md5 import md5_of
 
 BODY = bytes(range(256)) * 1000
 #: What the Conductor clients send besides: their own token, meant for another host.

@@ -11,7 +11,8 @@ from google.api_core.exceptions import BadRequest, PreconditionFailed
 from google.cloud.storage.blob import ResumableUpload
 from google.cloud.storage.exceptions import InvalidResponse
 
-from tests.emulators.test_storage_server import DEADLINE_S, StandIn, md5_of, running
+from tests.emulators.test_storage_server import DEADLINE_S, StandIn, running
+from tests.md5 import md5_of
 
 MIB = 1 << 20
 KIB_256 = 256 << 10

@@ -1,7 +1,5 @@
 """The function `submit` on real emulators, and a studio of its own for each test."""
 
-import base64
-import hashlib
 import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -22,8 +20,10 @@ from shared import wiring
 from shared.models.account import Principal, Project, Role, User
 from shared.services.administration import create_account
 from shared.services.catalog import load_catalog
+from tests.adapters import forget_adapters
 from tests.functions.described import DescribedClient
 from tests.golden_files import GOLDEN
+from tests.md5 import md5_of
 
 ROOT = Path(__file__).parents[2]
 MIB = 1024 * 1024
@@ -38,20 +38,14 @@ def cloud() -> Iterator[Mapping[str, str]]:
             patch.setenv(name, value)
         patch.setenv("BATON_MULTIPART_THRESHOLD_BYTES", str(6 * MIB))
         patch.setenv("BATON_MULTIPART_PART_BYTES", str(5 * MIB))
-        _forget_adapters()
+        forget_adapters()
         load_catalog(
             yaml.safe_load((ROOT / "catalog" / "instance_types.yaml").read_text()),
             yaml.safe_load((ROOT / "catalog" / "packages.yaml").read_text()),
             wiring.catalog_store(),
         )
         yield running.env
-    _forget_adapters()
-
-
-def _forget_adapters() -> None:
-    for each in vars(wiring).values():
-        if hasattr(each, "cache_clear"):
-            each.cache_clear()
+    forget_adapters()
 
 
 @pytest.fixture(scope="session")
@@ -141,11 +135,6 @@ def object_names(prefix: str) -> list[str]:
     url = f"{wiring.setting('STORAGE_EMULATOR_HOST')}/storage/v1/b/{bucket}/o"
     found = requests.get(url, params={"prefix": prefix}, timeout=30).json()
     return [each["name"] for each in found.get("items", [])]
-
-
-def md5_of(content: bytes) -> str:
-    """Return a content's MD5 as the wire has it."""
-    return base64.b64encode(hashlib.md5(content).digest()).decode()
 
 
 def submission(name: str = "maya", **changed: Any) -> dict[str, Any]:

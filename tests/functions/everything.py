@@ -10,7 +10,8 @@ from functions.billing.main import ROUTES as BILLING
 from functions.submit.routes import ROUTES as SUBMIT
 from shared.core.permissions import Action
 from shared.http import Route
-from tests.functions.conftest import md5_of, submission
+from tests.functions.conftest import submission
+from tests.md5 import md5_of
 
 NAMED = {(route.method, route.path): route for route in [*SUBMIT.table, *BILLING.table]}
 # Pushes and schedules carry a shared token, these none: whoever asks learns nothing of any account.

@@ -11,7 +11,8 @@ from shared.models.task import Outcome, TaskStatus
 from shared.services.attempts import Output, claim_attempt, finish_attempt, output_name
 from shared.services.expand import expand
 from shared.services.settle import settle
-from tests.functions.conftest import Studio, md5_of, submission
+from tests.functions.conftest import Studio, submission
+from tests.md5 import md5_of
 
 CLAIM = "claim-of-the-test-0001"
 

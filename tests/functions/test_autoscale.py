@@ -46,6 +46,7 @@ from shared.services.autoscale import TickReport, tick
 from shared.services.kept_ticks import keep_tick, kept_ticks
 from shared.services.observe import at_once
 from shared.services.orchestrators import switch_pool
+from tests.adapters import forget_adapters
 from tests.builders import a_job, a_task
 from tests.waiting import until
 
@@ -64,15 +65,9 @@ def running() -> Iterator[Stack]:
     with stack(only=needed, boot_s=0.2) as found, pytest.MonkeyPatch.context() as patch:
         for name, value in found.env.items():
             patch.setenv(name, value)
-        _forget_adapters()
+        forget_adapters()
         yield found
-    _forget_adapters()
-
-
-def _forget_adapters() -> None:
-    for each in vars(wiring).values():
-        if hasattr(each, "cache_clear"):
-            each.cache_clear()
+    forget_adapters()
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from shared.models.account import Principal, Role
 from shared.models.job import AttemptRef, Command, JobRef, TaskRef
 from shared.models.task import TaskStatus
 from shared.services.control import order
+from tests.md5 import md5_of
 from tests.services.agent import INSTANCE, ZONE, Agent
 from tests.services.calls import (
     BODIES,
@@ -20,7 +21,7 @@ from tests.services.calls import (
     ref_fixture,
     stranger_fixture,
 )
-from tests.services.farm import Farm, ago, farm_fixture, md5_of, new_farm_fixture
+from tests.services.farm import Farm, ago, farm_fixture, new_farm_fixture
 from tests.services.rig import rig_fixture
 
 __all__ = [

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from shared.models.job import JobRef
+from tests.md5 import md5_of
 from tests.services.agent import Agent
 from tests.services.calls import (
     BODIES,
@@ -16,7 +17,7 @@ from tests.services.calls import (
     ref_fixture,
     stranger_fixture,
 )
-from tests.services.farm import Farm, farm_fixture, md5_of, new_farm_fixture
+from tests.services.farm import Farm, farm_fixture, new_farm_fixture
 from tests.services.rig import rig_fixture
 
 __all__ = [

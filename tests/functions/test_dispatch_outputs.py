@@ -11,6 +11,7 @@ from shared.models.task import Outcome, TaskStatus
 from shared.services.attempts import log_name, manifest_name, output_name
 from shared.services.control import order
 from tests.builders import lines_of
+from tests.md5 import md5_of
 from tests.services.agent import INSTANCE, Agent
 from tests.services.calls import (
     FRAME,
@@ -21,7 +22,7 @@ from tests.services.calls import (
     ok,
     ref_fixture,
 )
-from tests.services.farm import Farm, farm_fixture, md5_of, new_farm_fixture
+from tests.services.farm import Farm, farm_fixture, new_farm_fixture
 from tests.services.rig import rig_fixture
 
 __all__ = ["farm_fixture", "new_farm_fixture", "rig_fixture", "ref_fixture", "agent_fixture"]

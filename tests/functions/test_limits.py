@@ -22,7 +22,8 @@ from shared.services.limits import (
     CallLimits,
     SignInLimits,
 )
-from tests.functions.conftest import ROOT, Studio, md5_of, submission
+from tests.functions.conftest import ROOT, Studio, submission
+from tests.md5 import md5_of
 
 INES = Principal(account_id="acme", user_id="ines", role=Role.USER)
 

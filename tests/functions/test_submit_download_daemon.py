@@ -17,8 +17,9 @@ from shared.services import downloads
 from shared.services.control import order
 from shared.services.download_daemon import next_downloads
 from shared.services.settle import settle
-from tests.functions.conftest import Studio, md5_of
+from tests.functions.conftest import Studio
 from tests.functions.frames import finish, render, start, status_of, submit
+from tests.md5 import md5_of
 
 
 def offered(studio: Studio, query: str = "?count=50") -> list[dict[str, Any]]:

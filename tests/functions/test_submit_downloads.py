@@ -18,7 +18,8 @@ from shared.services.attempts import Output, claim_attempt, finish_attempt, outp
 from shared.services.expand import expand
 from shared.stores.jobs import FirestoreJobStore
 from tests.functions import frames
-from tests.functions.conftest import Studio, md5_of, submission
+from tests.functions.conftest import Studio, submission
+from tests.md5 import md5_of
 
 CLAIM = "claim-of-the-test-0001"
 

@@ -14,8 +14,9 @@ from shared.models.job import Command, Job, JobRef, JobStatus, SyncState
 from shared.models.task import WaitingFor
 from shared.services import submit
 from shared.services.expand import expand
-from tests.functions.conftest import Studio, md5_of, object_names, submission
+from tests.functions.conftest import Studio, object_names, submission
 from tests.golden_files import check_golden
+from tests.md5 import md5_of
 
 
 def the_job(studio: Studio, job_id: str) -> Job:

@@ -16,8 +16,9 @@ from shared.models.account import Package, Project, Provider, Variable
 from shared.models.job import AttemptRef
 from shared.schemas.bounded import MAX_COMPLAINTS
 from shared.stores.documents import job_fields
-from tests.functions.conftest import ROOT, Studio, md5_of, submission
+from tests.functions.conftest import ROOT, Studio, submission
 from tests.functions.test_submit_jobs import submitted, the_job
+from tests.md5 import md5_of
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"project": "nobody's"}, "project"),

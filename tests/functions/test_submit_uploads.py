@@ -11,7 +11,8 @@ import requests
 
 from shared import wiring
 from shared.services.uploads import PartSizes
-from tests.functions.conftest import MIB, Studio, md5_of
+from tests.functions.conftest import MIB, Studio
+from tests.md5 import md5_of
 
 URLS = "/api/v2/files/get_upload_urls"
 COMPLETE = "/api/v2/files/multipart/complete"

@@ -11,7 +11,8 @@ from shared import wiring
 from shared.models.job import JobRef, JobStatus, SyncState
 from shared.services.attempts import blob_name
 from shared.services.sync import sync
-from tests.functions.conftest import MIB, Studio, md5_of, submission
+from tests.functions.conftest import MIB, Studio, submission
+from tests.md5 import md5_of
 from tests.s3_server import ENVIRONMENT, s3_server
 
 URLS = "/api/v2/files/get_upload_urls"

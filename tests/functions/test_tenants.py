@@ -12,9 +12,10 @@ from werkzeug.test import TestResponse
 
 from shared import wiring
 from shared.models.account import Project
-from tests.functions.conftest import MIB, ROOT, Studio, md5_of, object_names
+from tests.functions.conftest import MIB, ROOT, Studio, object_names
 from tests.functions.everything import NAMED, OPEN, Call, Things, calls
 from tests.functions.frames import render, submit
+from tests.md5 import md5_of
 
 SECRET = "Sardine"
 

@@ -14,7 +14,8 @@ from shared.models.task import WaitingFor
 from shared.services.attempts import spec_name
 from shared.services.sync import sync
 from shared.services.upload_daemon import MOST_TRIES, files_name
-from tests.functions.conftest import Studio, md5_of, object_names, submission
+from tests.functions.conftest import Studio, object_names, submission
+from tests.md5 import md5_of
 
 SCENE = "/vol/otter/scene.ma"
 WOOD = "R:/Tex/wood.tx"

@@ -7,8 +7,9 @@ from werkzeug.test import TestResponse
 
 from shared import wiring
 from shared.models.job import AttemptRef, JobRef
+from tests.md5 import md5_of
 from tests.services.agent import INSTANCE, ZONE, Agent
-from tests.services.farm import Farm, md5_of
+from tests.services.farm import Farm
 from tests.services.rig import Rig
 
 FRAME = b"a frame"

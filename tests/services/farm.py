@@ -4,7 +4,6 @@ The test plays Pub/Sub's pushes, the agents and the clock; nothing comes by itse
 """
 
 import base64
-import hashlib
 import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +29,7 @@ from shared.services.expand import payload_name
 from shared.services.submit import PAGES_PER_BLOCK
 from shared.services.sweep import ask_to_sweep, cancel_stale, sweep_jobs, sweep_pages
 from tests.builders import a_job
+from tests.md5 import md5_of
 from tests.services.agent import INSTANCE, ZONE, Agent
 from tests.services.rig import PROJECT, TOPICS, Inbox, Message, Rig
 
@@ -355,11 +355,6 @@ def _read_below(document: Any, found: dict[str, dict[str, Any]]) -> None:
         for each in collection.stream():
             found[each.reference.path] = each.to_dict()
             _read_below(each.reference, found)
-
-
-def md5_of(content: bytes) -> str:
-    """Return a content's MD5 as the wire has it."""
-    return base64.b64encode(hashlib.md5(content).digest()).decode()
 
 
 def ago(seconds: float) -> datetime:

@@ -15,7 +15,7 @@ from flask import Flask
 
 from deploy.functions import load_functions
 from emulators.up.client import Stack, stack
-from shared import wiring
+from tests.adapters import forget_adapters
 
 ROOT = Path(__file__).parents[2]
 TOPICS = {topic.name: function.name for function in load_functions() for topic in function.topics}
@@ -85,12 +85,6 @@ class Inbox:
         return found
 
 
-def _forget_adapters() -> None:
-    for each in vars(wiring).values():
-        if hasattr(each, "cache_clear"):
-            each.cache_clear()
-
-
 @dataclass(frozen=True)
 class Rig:
     """What all farms of a module share."""
@@ -116,8 +110,8 @@ def rig_fixture(request: pytest.FixtureRequest) -> Iterator[Rig]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (running.env | {"GOOGLE_CLOUD_PROJECT": PROJECT}).items():
             patch.setenv(name, value)
-        _forget_adapters()
+        forget_adapters()
         create_app: Any = functions_framework.create_app
         apps = {name: create_app(name, str(ROOT / "main.py")) for name in ("dispatch", "billing")}
         yield Rig(running, apps, Inbox(running))
-    _forget_adapters()
+    forget_adapters()

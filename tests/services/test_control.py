@@ -19,8 +19,9 @@ from shared.services.attempts import blob_name
 from shared.services.control import carry_out, edit_job, order, order_tasks, review_job
 from tests.builders import NOON
 from tests.core.test_orders import a_machine
+from tests.md5 import md5_of
 from tests.services.agent import Agent
-from tests.services.farm import Farm, md5_of
+from tests.services.farm import Farm
 
 T = TaskStatus
 BIGGER = a_machine(name="bigger")

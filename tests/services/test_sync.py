@@ -5,7 +5,8 @@ from typing import Any
 from shared.models.job import JobRef, JobStatus, Sync, SyncState
 from shared.models.task import WaitingFor
 from shared.services.attempts import blob_name
-from tests.services.farm import Farm, md5_of
+from tests.md5 import md5_of
+from tests.services.farm import Farm
 
 SCENE = {"/vol/otter/scene.ma": b"scene"}
 PENDING = Sync(state=SyncState.PENDING, total_count=1)
