@@ -1,8 +1,9 @@
-"""Faults on order for every HTTP call of a stand-in: errors for N calls, and delays."""
+"""Faults on order for every HTTP call of a stand-in: errors for N calls, and delays until faults are cleared."""
 
 import asyncio
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from emulators.engine.http import App, Reply, Request, json_reply, text_reply
@@ -26,6 +27,7 @@ class CallFaults:
     def __init__(self, render: Callable[[int, str], Reply]) -> None:
         self._faults: list[CallFault] = []
         self._render = render
+        self._cleared = asyncio.Event()
 
     def route(self, app: App) -> None:
         """Add `POST`, `GET` and `DELETE /faults` to `app`."""
@@ -66,8 +68,10 @@ class CallFaults:
         self._faults.append(fault)
 
     def clear(self) -> None:
-        """Forget every fault."""
+        """Forget every fault; calls that are delayed go on at once."""
         self._faults.clear()
+        self._cleared.set()
+        self._cleared = asyncio.Event()
 
     def listed(self) -> list[dict[str, object]]:
         """Return the faults which still wait, in the form of their orders."""
@@ -87,5 +91,6 @@ class CallFaults:
         fault.calls -= 1
         if fault.calls == 0:
             self._faults.remove(fault)
-        await asyncio.sleep(fault.delay_s)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._cleared.wait(), fault.delay_s)
         return None if fault.status is None else self._render(fault.status, fault.reason)

@@ -174,14 +174,16 @@ def instances(
     now: datetime,
 ) -> list[Instance]:
     """Return the provider's machines with what the scheduler knows of each."""
-    by_name: dict[str, Node] = {}
-    for node in nodes:
-        if node.is_up or node.name not in by_name:
-            by_name[node.name] = node
+    known = by_name(nodes)
     work = _Work(placements, expected_s, now)
     boot = timedelta(seconds=orchestrator.boot_s)
-    found = [_instance(each, by_name.get(each.name), work, boot) for each in listed]
+    found = [_instance(each, known.get(each.name), work, boot) for each in listed]
     return [replace(each, is_unused=_is_unused(each, work, orchestrator)) for each in found]
+
+
+def by_name(nodes: Iterable[Node]) -> dict[str, Node]:
+    """Return the node of each machine: of several that registered under a name the one that is up, or may soon be."""
+    return {node.name: node for node in sorted(nodes, key=lambda it: (it.is_up, it.is_joining))}
 
 
 def _is_unused(instance: Instance, work: "_Work", orchestrator: Orchestrator) -> bool:
@@ -240,7 +242,7 @@ def _instance(listed: FleetInstance, node: Node | None, work: _Work, boot: timed
         free_in_s = None if node and not node.is_up else work.free_in_s[listed.name]
         return replace(known, status=status, free_in_s=free_in_s)
     if node is None or node.is_joining:
-        return known
+        return replace(known, may_return=node is not None and is_eligible)
     if not node.is_up:
         return replace(known, status=InstanceStatus.DEAD, may_return=is_eligible)
     status = InstanceStatus.IDLE if is_eligible else InstanceStatus.DRAINING

@@ -101,25 +101,24 @@ def plan(
 def _give_up(pools: Mapping[PoolKey, Pool], orders: defaultdict[PoolKey, _Order]) -> None:
     """Retire what does not run, and some of what never joined or has fallen silent.
 
-    A silent one that may return is taken out of use first, so that it has no work when it is deleted at a later look.
+    One that may get work any moment is taken out of use first, so that it has none when it is deleted at a later look.
     """
     most = ceil(sum(pool.expected for pool in pools.values()) * SILENT_SHARE)
-    lost_left, silent_left = most, most
+    lost_left, doubtful_left = most, most
     for key in sorted(pools):
         pool = pools[key]
         for each in pool.broken:
             orders[key].retire.append(each.name)
         if pool.broken:
             orders[key].reasons.append(f"{len(pool.broken)} stopped or stuck")
-        quiet = sorted((each for each in pool.silent if each.may_return), key=_by_age)
-        suspended = [each.name for each in quiet[:silent_left]]
-        silent_left -= len(suspended)
+        missed = [*pool.silent, *pool.late]
+        doubtful = sorted((each for each in missed if each.may_return), key=_by_age)
+        suspended = [each.name for each in doubtful[:doubtful_left]]
+        doubtful_left -= len(suspended)
         if suspended:
             orders[key].suspend += suspended
-            orders[key].reasons.append(
-                f"{len(suspended)} silent, out of use until they are heard of"
-            )
-        lost = [*(each for each in pool.silent if not each.may_return), *pool.late]
+            orders[key].reasons.append(f"{len(suspended)} silent or never ready, out of use")
+        lost = [each for each in missed if not each.may_return]
         given_up = sorted(lost, key=_by_age)[:lost_left]
         lost_left -= len(given_up)
         if given_up:
@@ -217,7 +216,9 @@ def _call_off(
         if Shape(*key[1:]) in demands:
             continue
         spare = _spare_of_minimum(orchestrator, key, pool) - len(orders[key].drain)
-        young = [each for each in pool.coming if now - each.created_at < early]
+        young = [
+            each for each in pool.coming if now - each.created_at < early and not each.may_return
+        ]
         off = sorted(young, key=_by_age, reverse=True)[: max(spare, 0)]
         if off:
             orders[key].retire += [each.name for each in off]

@@ -209,7 +209,7 @@ class Instance:
     beside attempts of its shape that they cannot run on it, or it `is_blocked` for all of them; `free_in_s` is when its
     attempt is expected to end, None when nobody knows; `problem` is why the provider could not start it yet, or that it
     stopped it; the scheduler has seen one that `has_joined`, and gives a silent one that `may_return` work as soon as
-    it hears of it again.
+    it hears of it again, one that boots as soon as it is ready.
     """
 
     name: str

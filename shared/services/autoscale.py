@@ -1,7 +1,7 @@
 """Autoscale: look at one orchestrator, decide, act, remember. Every step may be repeated or cut short."""
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -17,7 +17,6 @@ from shared.models.farm import (
     FleetProblem,
     Instance,
     InstanceStatus,
-    Node,
     Orchestrator,
     ProblemCode,
     Shape,
@@ -68,9 +67,10 @@ def _nothing_held(_: Collection[JobRef]) -> Mapping[JobRef, Awaited]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Outcome:
-    """How a decision went."""
+    """How a decision went. `spared` were to be deleted and stay: they may have been given work since the look."""
 
     decision: Decision
+    spared: Set[str] = frozenset()
     error: CloudError | None = None
 
     def problem(self, now: datetime) -> FleetProblem | None:
@@ -171,7 +171,7 @@ def _round(
         unlisted_pools=tuple(sorted(seen.failed)),
     )
     planned = _planned(inputs, new_token)
-    outcomes = _act(planned.decisions, seen.nodes, scheduler, fleet)
+    outcomes = _act(planned.decisions, seen, scheduler, fleet)
     problems = [problem for each in outcomes if (problem := each.problem(now)) is not None]
     orchestrator = _remember(orchestrator, problems, instances, orchestrators, now)
     _record(orchestrator_id, outcomes)
@@ -184,7 +184,7 @@ def _round(
     counted = census.counts((pool for pool in seen.pools if pool not in seen.failed), instances)
     orchestrators.save_decisions(
         orchestrator_id,
-        [_with_error(each) for each in outcomes],
+        [_as_carried_out(each) for each in outcomes],
         counted,
         now,
         Took(plan_ms=planned.plan_ms, tick_s=round(time.perf_counter() - begun, 3)),
@@ -262,35 +262,56 @@ def _remember(
 
 
 def _act(
-    decisions: Sequence[Decision], nodes: Sequence[Node], scheduler: Scheduler, fleet: Fleet
+    decisions: Sequence[Decision], seen: Observation, scheduler: Scheduler, fleet: Fleet
 ) -> list[_Outcome]:
     """Carry out the decisions; an error costs one pool this tick."""
-    # One that is up last, so that it is the one of its name; a machine that has only just joined is not among them.
-    node_ids = {node.name: node.node_id for node in sorted(nodes, key=lambda node: node.is_up)}
+    # A machine that has only just joined is not among them.
+    node_ids = {name: node.node_id for name, node in census.by_name(seen.nodes).items()}
     outcomes: list[_Outcome] = []
 
     def carry_out(decision: Decision) -> None:
+        spared: Set[str] = frozenset()
+        error: CloudError | None = None
         try:
             for names, is_eligible in ((decision.drain, False), (decision.resume, True)):
                 for name in names:
                     if name in node_ids:
                         scheduler.set_eligible(node_ids[name], is_eligible)
-            fleet.retire(decision.pool, decision.retire)
+            spared = _with_work(decision.retire, seen, scheduler)
+            fleet.retire(decision.pool, [name for name in decision.retire if name not in spared])
             fleet.grow(decision.pool, decision.grow)
-        except CloudError as error:
-            outcomes.append(_Outcome(decision=decision, error=error))
-        else:
-            outcomes.append(_Outcome(decision=decision))
+        except CloudError as raised:
+            error = raised
+        outcomes.append(_Outcome(decision=decision, spared=spared, error=error))
 
     for_each(carry_out, decisions)
     return outcomes
 
 
-def _with_error(outcome: _Outcome) -> Decision:
-    """Return a decision as it is stored: with what went wrong."""
-    if outcome.error is None:
-        return outcome.decision
-    facts = {**outcome.decision.facts, "error": str(outcome.error)}
+def _with_work(names: Sequence[str], seen: Observation, scheduler: Scheduler) -> Set[str]:
+    """Return those of the machines to be deleted that may have been given work since they were seen.
+
+    A look right before the deletion tells: who is unknown still has none, nor has who took nothing then and takes
+    nothing now. What the provider has stopped runs nothing, whatever the scheduler believes.
+    """
+    going = set(names) - {each.name for each in seen.listed if each.is_stopped}
+    if not going:
+        return frozenset()
+    closed = {node.node_id for node in seen.nodes if not node.is_eligible}
+    return {
+        name
+        for name, node in census.by_name(scheduler.nodes()).items()
+        if name in going and (node.is_eligible or node.node_id not in closed)
+    }
+
+
+def _as_carried_out(outcome: _Outcome) -> Decision:
+    """Return a decision as it is stored: with who was spared and what went wrong."""
+    facts = dict(outcome.decision.facts)
+    if outcome.spared:
+        facts["spared"] = len(outcome.spared)
+    if outcome.error is not None:
+        facts["error"] = str(outcome.error)
     return replace(outcome.decision, facts=facts)
 
 
@@ -307,7 +328,8 @@ def _record(orchestrator_id: str, outcomes: Iterable[_Outcome]) -> None:
             orchestrator_id=orchestrator_id,
             **decision.pool._asdict(),
             grow_count=len(decision.grow),
-            retire_count=len(decision.retire),
+            retire_count=len(decision.retire) - len(each.spared),
+            spared_count=len(each.spared),
             drain_count=len(decision.drain),
             resume_count=len(decision.resume),
             reason=decision.reason,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -315,7 +316,7 @@ def _instances(draw: st.DrawFn) -> list[Instance]:
                 problem=draw(st.none() | st.sampled_from(ProblemCode))
                 if status in (S.BOOTING, S.DEAD)
                 else None,
-                may_return=status is S.DEAD and draw(st.booleans()),
+                may_return=status in (S.BOOTING, S.DEAD) and draw(st.booleans()),
             )
         )
     return found
@@ -660,10 +661,32 @@ def test_a_silent_machine_that_may_return_is_taken_out_of_use_before_it_is_delet
     silent = joined(LISTED, replace(NODE, is_up=False))
     (first,) = decide(an_orchestrator(), [], [silent])
     assert (first.drain, first.retire) == (("i-1",), ())
-    assert first.reason == "1 silent, out of use until they are heard of"
+    assert first.reason == "1 silent or never ready, out of use"
     silent = joined(LISTED, replace(NODE, is_up=False, is_eligible=False))
     (second,) = decide(an_orchestrator(), [], [silent])
     assert (second.drain, second.retire) == ((), ("i-1",))
+
+
+def test_a_machine_that_registered_and_never_got_ready_is_taken_out_of_use_before_it_is_deleted() -> (
+    None
+):
+    unready = replace(NODE, is_up=False, is_joining=True)
+    (first,) = decide(an_orchestrator(), [], [joined(LISTED, unready)])
+    assert (first.drain, first.retire) == (("i-1",), ())
+    (second,) = decide(an_orchestrator(), [], [joined(LISTED, replace(unready, is_eligible=False))])
+    assert (second.drain, second.retire) == ((), ("i-1",))
+
+
+def test_of_several_nodes_of_one_name_the_one_that_is_up_counts_or_else_the_one_that_may_be() -> (
+    None
+):
+    old = replace(NODE, node_id="old", is_up=False)
+    new = replace(NODE, node_id="new", is_up=False, is_joining=True)
+    up = replace(NODE, node_id="up")
+    for nodes in permutations([old, new, up]):
+        assert census.by_name(nodes) == {"i-1": up}
+    for nodes in permutations([old, new]):
+        assert census.by_name(nodes) == {"i-1": new}
 
 
 def test_of_many_silent_machines_a_tenth_is_taken_out_of_use_and_another_tenth_deleted() -> None:

@@ -173,6 +173,8 @@ def test_what_boots_for_nothing_is_called_off_unless_it_may_be_up_any_moment() -
         == ()
     )
     assert decide(an_orchestrator(boot_s=60), [wants(1)], early) == ()
+    registered = [replace(each, may_return=True) for each in early]
+    assert decide(an_orchestrator(boot_s=60), [], registered) == ()
 
 
 def test_what_boots_for_the_minimum_is_not_called_off() -> None:

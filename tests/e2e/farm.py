@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -212,6 +213,30 @@ class Farm:
     def clear_faults(self) -> None:
         """Take all lasting faults back."""
         requests.delete(self.stack.url("compute") + "/faults", timeout=CALL_S)
+
+    def held_back(self) -> list[Any]:
+        """Return the faults of the provider's calls that no call has met yet."""
+        faults = requests.get(self.stack.url("compute") + "/faults", timeout=CALL_S).json()
+        found: list[Any] = faults["calls"]
+        return found
+
+    @contextmanager
+    def nobody_joins(self) -> Iterator[None]:
+        """Have the scheduler refuse machines that want to register, until the block ends."""
+        faults = self.stack.url("nomad") + "/faults"
+        refusal = {"status": 503, "calls": 1_000_000, "path": "^/v1/client/register"}
+        requests.post(faults, json=refusal, timeout=CALL_S).raise_for_status()
+        try:
+            yield
+        finally:
+            requests.delete(faults, timeout=CALL_S).raise_for_status()
+
+    def booting(self) -> list[str]:
+        """Return the machines that are there and have not joined the scheduler."""
+        machines = requests.get(self.stack.url("compute") + "/machines", timeout=CALL_S).json()
+        (orchestrator,) = wiring.orchestrator_store().orchestrators()
+        joined = {node.name for node in wiring.scheduler(orchestrator).nodes()}
+        return [each["name"] for each in machines if each["name"] not in joined]
 
     def events(self) -> list[dict[str, Any]]:
         """Return what happened to the provider's machines."""

@@ -13,7 +13,7 @@ import requests
 from shared import wiring
 from shared.models.job import JobRef
 from shared.models.task import Outcome, TaskStatus
-from tests.e2e.farm import Farm
+from tests.e2e.farm import PATIENCE_S, Farm
 from tests.md5 import md5_of
 
 T = TaskStatus
@@ -268,6 +268,37 @@ def test_failed_tasks_are_retried_on_demand(farm: Farm) -> None:
     farm.wait("it was tried again", lambda: len(farm.tasks(ref)[0].attempts) == 2)
     farm.wait_for_end(ref, "failed")
     assert len(farm.tasks(ref)[1].attempts) == 1
+
+
+def test_a_machine_that_gets_work_while_it_is_being_deleted_costs_an_attempt_and_no_frame(
+    farm: Farm,
+) -> None:
+    orchestrators = wiring.orchestrator_store()
+    (before,) = orchestrators.orchestrators()
+    patient = replace(before, boot_s=600, zones={"us-central1-a": True})  # calls off for minutes
+    orchestrators.save_orchestrator(patient)
+    try:
+        farm.order_fault(kind="calls", calls=1, delay_s=PATIENCE_S, path="deleteInstances")
+        with farm.nobody_joins():
+            unwanted = farm.submit([frame(1)])
+            farm.wait("a machine boots", farm.booting)
+            (name,) = farm.booting()
+            farm.call("PUT", "/jobs_multi", {"action": "kill", "jobids": [unwanted.job_id]})
+            farm.wait("it is being deleted", lambda: not farm.held_back())
+        ref = farm.submit([frame(1, 3)], autoretry_policy={})
+        farm.wait("it has work", lambda: farm.running_instances(ref) == [name])
+        farm.clear_faults()
+        farm.wait_for_end(ref, "success")
+    finally:
+        orchestrators.save_orchestrator(before)
+    first, second = farm.tasks(ref)[0].attempts
+    assert (first.instance, first.outcome, second.outcome) == (
+        name,
+        Outcome.LOST,
+        Outcome.SUCCESS,
+    )
+    assert second.instance != name
+    assert farm.outputs(ref) == expected(1)
 
 
 def test_the_farm_goes_back_to_nothing(farm: Farm) -> None:

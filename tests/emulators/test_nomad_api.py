@@ -7,6 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -609,6 +610,16 @@ def test_calls_fail_for_as_long_as_ordered(nomad: Nomad) -> None:
     assert nomad.refusal("/v1/nodes")[0] == 429
     assert nomad.get("/faults") == []
     assert nomad.refusal("/faults", "POST", {"calls": 0})[0] == 400
+
+
+def test_a_delayed_call_goes_on_at_once_when_faults_are_cleared(nomad: Nomad) -> None:
+    nomad.post("/faults", {"calls": 1, "delay_s": 3600, "path": "^/v1/nodes"})
+    with ThreadPoolExecutor(1) as threads:
+        answer = threads.submit(nomad.get, "/v1/nodes")
+        until(lambda: nomad.get("/faults") == [])
+        assert not answer.done()
+        requests.delete(nomad.url + "/faults", timeout=10).raise_for_status()
+        assert answer.result() == []
 
 
 def test_what_is_not_offered_says_so(nomad: Nomad) -> None:

@@ -44,10 +44,11 @@ from shared.models.task import TaskStatus, WaitingFor
 from shared.ports import Fleet, Scheduler, SubmittedAttempt
 from shared.services.autoscale import TickReport, tick
 from shared.services.kept_ticks import keep_tick, kept_ticks
-from shared.services.observe import at_once
+from shared.services.observe import Observation, at_once
 from shared.services.orchestrators import switch_pool
 from tests.adapters import forget_adapters
 from tests.builders import a_job, a_task
+from tests.contracts.stand_ins import order_fault, stand_in
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -154,9 +155,18 @@ class Farm:
         new_token: Callable[[], str] = lambda: uuid.uuid4().hex[:8],
         follow_up: Callable[[TickReport], None] = lambda _: None,
         ask_again: Callable[[], None] = lambda: None,
+        meanwhile: Callable[[], None] = lambda: None,
         **ahead: float,
     ) -> TickReport:
-        """Run a tick beneath the function, at a time that lies ahead by so many `minutes`..."""
+        """Run a tick beneath the function, at a time that lies ahead by so many `minutes`...
+
+        `meanwhile` is called once it has looked at everything, before it decides.
+        """
+
+        def looked(seen: Observation) -> Observation:
+            meanwhile()
+            return seen
+
         report = tick(
             self.orchestrator_id,
             orchestrators=wiring.orchestrator_store(),
@@ -166,6 +176,7 @@ class Farm:
             new_token=new_token,
             follow_up=follow_up,
             ask_again=ask_again,
+            trust=looked,
         )
         assert report is not None
         return report
@@ -630,6 +641,151 @@ def test_a_silent_machine_takes_no_more_work_and_goes_if_it_is_silent_at_the_nex
     finally:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
+
+
+# What gets work between the look and the deletion
+
+
+def only_machine(farm: Farm) -> str:
+    (found,) = (each for pool in (A, B) for each in farm.fleet.instances(pool))
+    assert not found.is_retiring
+    return found.name
+
+
+def started_on(farm: Farm) -> list[str]:
+    return [each.instance for each in farm.scheduler.placements() if each.stage is Stage.STARTED]
+
+
+def keep_from_joining(farm: Farm) -> None:
+    """Have the scheduler refuse whoever wants to register, until faults are cleared."""
+    farm.order_fault("nomad", status=503, calls=1_000_000, path="^/v1/client/register")
+
+
+def clear_faults(farm: Farm, name: str) -> None:
+    requests.delete(f"{farm.stack.url(name)}/faults", timeout=10).raise_for_status()
+
+
+def join(farm: Farm) -> None:
+    """Let the machine join, and start what there is for it."""
+    clear_faults(farm, "nomad")
+    until(lambda: started_on(farm) == [only_machine(farm)])
+
+
+def join_and_get_work(farm: Farm) -> None:
+    farm.submit(1, works_s=PATIENCE_S)
+    join(farm)
+
+
+def spared(farm: Farm) -> list[int]:
+    """Return how many machines were spared, by the decisions that spared any."""
+    return [count for each in farm.decisions() if (count := each["facts"].get("spared"))]
+
+
+def test_a_machine_that_is_called_off_and_joins_just_then_keeps_the_work_it_got(
+    farm: Farm,
+) -> None:
+    farm.save(boot_s=3600)
+    keep_from_joining(farm)
+    farm.submit(1)
+    farm.run()
+    for each in farm.scheduler.placements():
+        farm.scheduler.cancel(each.attempt_id)
+    (called_off,) = farm.run(meanwhile=lambda: join_and_get_work(farm)).decisions
+    assert (called_off.retire, spared(farm)) == ((only_machine(farm),), [1])
+    assert started_on(farm) == [only_machine(farm)]
+    assert not farm.run().decisions
+
+
+def test_a_machine_that_is_given_up_and_joins_just_then_keeps_the_work_it_got(farm: Farm) -> None:
+    keep_from_joining(farm)
+    farm.submit(1, works_s=PATIENCE_S)
+    farm.run()
+    late = only_machine(farm)
+    report = farm.run(meanwhile=lambda: join(farm), minutes=6)
+    assert [each.retire for each in report.decisions if each.retire] == [(late,)]
+    assert spared(farm) == [1]
+    assert started_on(farm) == [late]
+
+
+def test_a_machine_that_is_given_up_for_want_of_stock_and_comes_just_then_keeps_its_work(
+    farm: Farm,
+) -> None:
+    farm.save(zones={A.zone: True})
+    farm.order_fault("compute", kind="stockout", zone=A.zone)
+    farm.submit(1, works_s=PATIENCE_S)
+    farm.run()
+    until(lambda: farm.fleet.instances(A)[0].problem is ProblemCode.STOCK_OUT)
+
+    def come() -> None:
+        clear_faults(farm, "compute")
+        join(farm)
+
+    report = farm.run(meanwhile=come)
+    assert [each.retire for each in report.decisions] == [(only_machine(farm),)]
+    assert spared(farm) == [1]
+    assert started_on(farm) == [only_machine(farm)]
+
+
+def test_a_drained_machine_that_somebody_puts_back_just_then_keeps_the_work_it_got(
+    farm: Farm,
+) -> None:
+    farm.save(idle_s=3600)
+    farm.submit(1)
+    farm.run()
+    until(lambda: farm.up() == 1 and not any(p.is_live for p in farm.scheduler.placements()))
+    (node_id,) = (n.node_id for n in farm.scheduler.nodes() if n.name == only_machine(farm))
+    farm.scheduler.set_eligible(node_id, False)
+
+    def put_back() -> None:
+        farm.scheduler.set_eligible(node_id, True)
+        join_and_get_work(farm)
+
+    (drained,) = farm.run(meanwhile=put_back).decisions
+    assert (drained.retire, spared(farm)) == ((only_machine(farm),), [1])
+    assert started_on(farm) == [only_machine(farm)]
+
+
+def test_a_machine_that_the_provider_has_stopped_is_deleted_though_the_scheduler_knows_it(
+    farm: Farm,
+) -> None:
+    farm.save(idle_s=3600)
+    farm.submit(1)
+    farm.run()
+    until(lambda: farm.up() == 1 and not any(p.is_live for p in farm.scheduler.placements()))
+    farm.order_fault("compute", kind="lose", instance=only_machine(farm))
+    until(lambda: any(each.is_stopped for pool in (A, B) for each in farm.fleet.instances(pool)))
+    farm.run()
+    until(lambda: farm.size() == 0)
+    assert spared(farm) == []
+
+
+def test_a_machine_that_registered_and_never_gets_ready_is_out_of_use_before_it_is_deleted(
+    running: Stack, web: FlaskClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with (
+        stand_in("kubernetes", "--data", tmp_path / "kubernetes") as cluster,
+        stand_in("compute", "--data", tmp_path / "compute", "--kubernetes", cluster) as cloud,
+    ):
+        monkeypatch.setenv("BATON_AGENT_IMAGE", "baton-agent:1")
+        monkeypatch.setenv("BATON_COMPUTE_ENDPOINT", cloud)
+        order_fault(cloud, kind="slow_ready", zone=A.zone, ready_s=3600)
+        farm = Farm(running, web)
+        farm.save(
+            scheduler="kubernetes",
+            scheduler_address=cluster,
+            zones={A.zone: True},
+            min_sizes={A.pool_id: 1},
+        )
+        farm.run()
+        name = only_machine(farm)
+        until(lambda: [node.is_joining for node in farm.scheduler.nodes()] == [True])
+        asked: list[str] = []
+        (first,) = farm.run(ask_again=lambda: asked.append("scale"), minutes=6).decisions
+        assert (first.drain, first.retire, asked) == ((name,), (), ["scale"])
+        assert [each.is_eligible for each in farm.scheduler.nodes() if each.name == name] == [False]
+        (second,) = farm.run(minutes=6).decisions
+        assert (second.drain, second.retire, spared(farm)) == ((), (name,), [])
+        until(lambda: name not in [each.name for each in farm.fleet.instances(A)])
 
 
 # Trouble
