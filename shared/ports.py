@@ -611,6 +611,10 @@ class Scheduler(Protocol):
         """Return every machine that registered and is not forgotten."""
         ...
 
+    def joined_at(self, node_ids: Sequence[str]) -> Mapping[str, datetime]:
+        """Return since when these machines are up, of those of whom only a call for each tells."""
+        ...
+
     def set_eligible(self, node_id: str, is_eligible: bool) -> None:
         """Let a machine take new attempts, or not; what runs goes on. Quiet when the machine is gone."""
         ...

@@ -181,6 +181,20 @@ def instances(
     return [replace(each, is_unused=_is_unused(each, work, orchestrator)) for each in found]
 
 
+def undated(
+    listed: Iterable[FleetInstance], nodes: Iterable[Node], placements: Iterable[Placement]
+) -> list[str]:
+    """Return the node ids of the machines of which only when they joined would say since when they are idle."""
+    known = by_name(nodes)
+    worked = {each.instance for each in placements}
+    found = (known[each.name] for each in listed if each.name in known)
+    return [
+        node.node_id
+        for node in found
+        if node.is_up and node.joined_at is None and node.name not in worked
+    ]
+
+
 def by_name(nodes: Iterable[Node]) -> dict[str, Node]:
     """Return the node of each machine: of several that registered under a name the one that is up, or may soon be."""
     return {node.name: node for node in sorted(nodes, key=lambda it: (it.is_up, it.is_joining))}
@@ -252,12 +266,13 @@ def _instance(listed: FleetInstance, node: Node | None, work: _Work, boot: timed
 def _idle_since(listed: FleetInstance, node: Node, work: _Work, boot: timedelta) -> datetime:
     """Return since when nothing runs on a machine: one that never worked has been idle since it joined.
 
-    Where nobody noted when that was it is taken to have booted as usual.
+    Where nobody knows when that was it is taken to have booted as usual, if it can have.
     """
     ended_at = work.ended_at.get(listed.name)
     if ended_at is not None:
         return ended_at
-    return min(node.joined_at or listed.created_at + boot, work.now)
+    usual = listed.created_at + boot
+    return min(node.joined_at or max(usual, node.joined_after or usual), work.now)
 
 
 def counts(pools: Iterable[PoolKey], found: Iterable[Instance]) -> dict[PoolKey, dict[str, int]]:

@@ -245,7 +245,7 @@ class Node:
     """A machine as the scheduler lists it; `name` is the instance's.
 
     Shapes: one that `is_joining` has registered and cannot take anything yet, so it is not up; `joined_at` is since
-    when it could, None where nobody noted that.
+    when it could, None where that is not known; it could not before `joined_after`, where that is.
     """
 
     name: str
@@ -255,6 +255,7 @@ class Node:
     is_eligible: bool
     is_joining: bool = False
     joined_at: datetime | None = None
+    joined_after: datetime | None = None
 
 
 def instance_name(now: datetime, token: str) -> str:

@@ -180,6 +180,9 @@ class BatchScheduler:
     def nodes(self) -> list[Node]:
         return []
 
+    def joined_at(self, node_ids: Sequence[str]) -> Mapping[str, datetime]:
+        return {}
+
     def set_eligible(self, node_id: str, is_eligible: bool) -> None:
         return
 

@@ -1,6 +1,6 @@
-"""When machines joined, for schedulers that do not tell: by the looks of one process at their lists."""
+"""When machines joined, where a scheduler's list does not tell: by the looks of one process at it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -8,7 +8,7 @@ from shared.models.farm import Node
 
 
 class Joins:
-    """Since when each machine is up. Those of the first look may have been for long: of them it is not known."""
+    """Since when each machine is up. Those of the first look may have been for long: of them somebody has to tell."""
 
     def __init__(self) -> None:
         self._since: dict[str, datetime | None] | None = None
@@ -26,3 +26,8 @@ class Joins:
             node if node.joined_at else replace(node, joined_at=since.get(node.node_id))
             for node in nodes
         ]
+
+    def learn(self, since: Mapping[str, datetime]) -> None:
+        """Take over what is known better of machines that the latest look showed, by node id."""
+        known = self._since or {}
+        self._since = known | {each: at for each, at in since.items() if each in known}

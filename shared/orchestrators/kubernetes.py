@@ -131,17 +131,20 @@ class KubernetesScheduler:
         is_heard = _is_heard(node)
         has_gpus = labels.get(TYPE_LABEL) in self._gpu_types
         is_joining = is_heard and (_is_new(node) or (has_gpus and not _gpu_count(node)))
-        ready = _condition(node, "Ready")
+        since = _moment((_condition(node, "Ready") or {}).get("lastTransitionTime"))
         return Node(
             name=node["metadata"]["name"],
             node_id=node["metadata"]["name"],
             zone=labels.get(ZONE_LABEL, ""),
             is_up=is_heard and not is_joining,
             is_joining=is_joining,
-            # When the driver of its GPUs was there, nobody notes.
-            joined_at=_moment(ready.get("lastTransitionTime")) if ready and not has_gpus else None,
+            joined_at=None if has_gpus else since,  # when their driver was there nobody notes
+            joined_after=since,
             is_eligible=not node["spec"].get("unschedulable", False),
         )
+
+    def joined_at(self, node_ids: Sequence[str]) -> Mapping[str, datetime]:
+        return {}  # the list tells all there is to know
 
     def set_eligible(self, node_id: str, is_eligible: bool) -> None:
         cordon = {"spec": {"unschedulable": not is_eligible}}

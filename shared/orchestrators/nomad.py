@@ -119,7 +119,7 @@ class NomadScheduler:
         ]
 
     def nodes(self) -> list[Node]:
-        # The list has no time of anything: only nodes that are read one by one say when they registered.
+        # The list has no time of anything: only nodes that are read one by one say since when they are ready.
         found = [
             Node(
                 name=node["Name"],
@@ -132,6 +132,20 @@ class NomadScheduler:
             for node in self._list("/v1/nodes")
         ]
         return self._joins.noted(found, datetime.now(UTC))
+
+    def joined_at(self, node_ids: Sequence[str]) -> Mapping[str, datetime]:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            told = zip(node_ids, pool.map(self._ready_since, node_ids), strict=True)
+            known = {node_id: since for node_id, since in told if since is not None}
+        self._joins.learn(known)
+        return known
+
+    def _ready_since(self, node_id: str) -> datetime | None:
+        """Return when a node's status changed, or it registered anew, for the last time; None when it is gone."""
+        with suppress(NotFound):
+            node = _json(self._call("GET", f"/v1/node/{quote(node_id, safe='')}"))
+            return datetime.fromtimestamp(node["StatusUpdatedAt"], UTC)
+        return None
 
     def set_eligible(self, node_id: str, is_eligible: bool) -> None:
         eligibility = "eligible" if is_eligible else "ineligible"

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+from shared.core import census
 from shared.errors import CloudError
 from shared.log import log
 from shared.models.farm import (
@@ -87,9 +88,14 @@ def observe(
             log_failure(orchestrator.orchestrator_id, pool, error)
 
     for_each(look, pools)
+    undated = census.undated(listed, nodes, placements)
+    joined_at = scheduler.joined_at(undated) if undated else {}
     return Observation(
         at=now,
-        nodes=nodes,
+        nodes=[
+            replace(each, joined_at=joined_at[each.node_id]) if each.node_id in joined_at else each
+            for each in nodes
+        ],
         placements=placements,
         pools=pools,
         listed=[each for each in listed if each.pool not in failed],

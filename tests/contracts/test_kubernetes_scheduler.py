@@ -21,7 +21,15 @@ from shared.orchestrators.kubernetes_bodies import Site, memory_of, name_of
 from shared.ports import SubmittedAttempt
 from tests.builders import a_machine
 from tests.contracts.kubernetes_rig import KubernetesRig, kubernetes_rig
-from tests.contracts.stand_ins import GPU_SHAPE, ROOT, SHAPE, nobody, order_fault, recorded
+from tests.contracts.stand_ins import (
+    GPU_SHAPE,
+    ORCHESTRATOR_ID,
+    ROOT,
+    SHAPE,
+    nobody,
+    order_fault,
+    recorded,
+)
 from tests.emulators.farm import ZONE, Compute, stand_in
 from tests.waiting import until
 
@@ -154,6 +162,9 @@ def test_a_machine_is_up_once_the_driver_of_its_gpus_is_there(rig: KubernetesRig
     assert (node.is_up, node.is_joining) == (True, False)
     assert node.joined_at is not None
     assert node.joined_at >= before
+    (node,) = rig.another(ORCHESTRATOR_ID).nodes()  # who has not seen it come knows this much
+    assert (node.is_up, node.joined_at) == (True, None)
+    assert node.joined_after is not None
 
 
 def test_a_machine_of_the_cluster_that_gets_ready_late_is_up_late(

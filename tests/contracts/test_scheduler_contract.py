@@ -22,7 +22,7 @@ from shared.ports import Scheduler, SubmittedAttempt
 from tests.contracts.aws import batch_rig
 from tests.contracts.kubernetes_rig import kubernetes_rig
 from tests.contracts.nomad_rig import nomad_rig
-from tests.contracts.stand_ins import GPU_SHAPE, GPUS, SHAPE, recorded
+from tests.contracts.stand_ins import GPU_SHAPE, GPUS, ORCHESTRATOR_ID, SHAPE, recorded
 from tests.golden_files import check_golden
 from tests.waiting import until
 
@@ -367,6 +367,23 @@ def test_since_when_a_machine_is_up_is_known_to_whoever_looked_before(rig: Rig) 
     again = {each.name: each for each in rig.scheduler.nodes()}
     assert again["i-1"].joined_at == node.joined_at
     assert again["i-2"].joined_at is not None
+
+
+@pytest.mark.usefixtures("listed_machines")
+def test_since_when_a_machine_is_up_is_told_to_whoever_looks_for_the_first_time(rig: Rig) -> None:
+    before = datetime.now(UTC).replace(microsecond=0)
+    node_id = rig.join("i-1")
+    joined = datetime.now(UTC)
+    newcomer = rig.another(ORCHESTRATOR_ID)
+    (node,) = newcomer.nodes()
+    told = node.joined_at or newcomer.joined_at([node_id])[node_id]
+    assert before <= told <= joined
+    (again,) = newcomer.nodes()
+    assert again.joined_at == told
+
+
+def test_of_a_machine_that_is_gone_nobody_tells_since_when_it_was_up(rig: Rig) -> None:
+    assert rig.scheduler.joined_at(["00000000-0000-0000-0000-000000000000"]) == {}
 
 
 def test_what_nobody_has_seen_end_has_no_end_while_its_machine_may_come_back(

@@ -634,6 +634,32 @@ def test_an_instance_that_never_worked_is_idle_since_the_scheduler_could_use_it(
     assert joined(LISTED, replace(NODE, joined_at=NOW + timedelta(seconds=5))).idle_since == NOW
 
 
+def test_where_nobody_knows_when_a_machine_joined_it_is_idle_for_no_longer_than_it_can_be() -> None:
+    usual = LISTED.created_at + timedelta(seconds=60)
+    for after in (usual - timedelta(seconds=9), usual + timedelta(seconds=9)):
+        assert joined(LISTED, replace(NODE, joined_after=after)).idle_since == max(usual, after)
+
+
+def test_when_it_joined_is_asked_only_of_machines_that_are_up_and_have_never_worked() -> None:
+    names = ("idle", "known", "down", "busy", "worked")
+    listed = [replace(LISTED, name=name) for name in names]
+    nodes = [
+        replace(
+            NODE,
+            name=name,
+            node_id=f"n-{name}",
+            is_up=name != "down",
+            joined_at=NOW if name == "known" else None,
+        )
+        for name in (*names, "not-ours")
+    ]
+    placements = [
+        replace(RUNNING, instance="busy"),
+        replace(ended("a-1-0-1", 1), instance="worked"),
+    ]
+    assert census.undated(listed, nodes, placements) == ["n-idle"]
+
+
 def test_a_machine_that_booted_longer_than_usual_is_not_unused_the_moment_it_joins() -> None:
     late = replace(LISTED, created_at=NOW - timedelta(seconds=290))
     waiting = a_placement("a-00002-0-1", Stage.WAITING, submitted_at=NOW - timedelta(minutes=9))

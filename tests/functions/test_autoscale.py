@@ -464,6 +464,23 @@ def test_each_pool_says_why_it_does_not_serve_what_waits(farm: Farm) -> None:
     assert reasons() == {A: None, B: None}
 
 
+def test_a_process_that_looks_for_the_first_time_knows_since_when_a_machine_is_idle(
+    farm: Farm,
+) -> None:
+    farm.save(idle_s=60)
+    keep_from_joining(farm)
+    farm.submit(1)
+    farm.run(minutes=-5)
+    for each in farm.scheduler.placements():
+        farm.scheduler.cancel(each.attempt_id)
+    clear_faults(farm, "nomad")
+    until(lambda: farm.up() == 1)
+    farm.save(idle_s=60, scheduler_address=f"{farm.stack.url('nomad')}/")  # as a new process has it
+    assert not farm.run().decisions
+    (left,) = farm.run(minutes=2).decisions
+    assert left.reason == "nothing waits, 1 idle for 60 s"
+
+
 # Zones and stock
 
 

@@ -1,6 +1,6 @@
 """Admission: who may start next within every limit, and that nobody waits without a reason."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -195,6 +195,9 @@ class Unplugged:
 
     def nodes(self) -> list[Node]:
         raise Unreachable("nodes")
+
+    def joined_at(self, node_ids: Sequence[str]) -> Mapping[str, datetime]:
+        raise Unreachable(str(node_ids))
 
     def set_eligible(self, node_id: str, is_eligible: bool) -> None:
         raise Unreachable(node_id)
