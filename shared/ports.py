@@ -41,11 +41,15 @@ from shared.models.upload import QueuedUpload
 
 @dataclass(frozen=True, kw_only=True)
 class TaskChange:
-    """A task as it shall be, and what else goes into the same commit."""
+    """A task as it shall be, and what else goes into the same commit.
+
+    One that `is_bound_to_job` stands only if the job, too, is as it was read: no command on the job would mend it.
+    """
 
     task: Task
     page: PageChange
     ledger: LedgerEntry | None = None
+    is_bound_to_job: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -148,7 +148,8 @@ have.
 A task that is at the scheduler waits for what its shape waits for there; the others wait for what holds back the job.
 That is a limit (`limit`, `budget`, `licence`) only while it would help to lift it: where nothing of the job runs and no
 machine can be had for all that it has placed (`zone_off`, `quota`, `stock_out`), the job says that instead, and no
-limit is told of a job that has nothing left to place.
+limit is told of a job that has nothing left to place. What waits of a held job waits for `hold`, once its inputs are
+ready.
 
 ### Where no machine can be had
 

@@ -124,10 +124,11 @@ def _with_reason(job: Job, counts: Counter[TaskStatus]) -> Job:
     if job.status in (JobStatus.SYNC_PENDING, JobStatus.SYNCING, JobStatus.SYNC_FAILED):
         note = job.sync.reason or f"{job.sync.done_count} of {job.sync.total_count} files are ready"
         return replace(job, waiting_for=WaitingFor.SYNC, waiting_note=note)
-    if job.status is JobStatus.HOLDING and job.scouts_pending:
+    is_held = job.fence is Fence.HELD
+    if job.status is JobStatus.HOLDING and job.scouts_pending and not is_held:
         ready = "the other tasks start when all scouts have succeeded"
         return replace(job, waiting_for=WaitingFor.SCOUT, waiting_note=ready)
-    if job.status is JobStatus.HOLDING:
+    if job.status is JobStatus.HOLDING or (is_held and counts[TaskStatus.PENDING]):
         return replace(job, waiting_for=WaitingFor.HOLD, waiting_note="held by a person")
     if not counts[TaskStatus.PENDING] and counts.total() == job.task_count:
         return replace(job, waiting_for=None, waiting_note="")

@@ -20,6 +20,8 @@ def why_task_waits(job: Job, task: Task, *, is_placed: bool) -> WaitingFor | Non
         return WaitingFor.SCOUT if is_for_scouts else WaitingFor.HOLD
     if task.status is not TaskStatus.PENDING:
         return None
+    if job.fence is Fence.HELD:
+        return WaitingFor.HOLD
     if is_placed:
         return _at_scheduler(job, task)
     # Where no machine can be had, that holds back the rest of the job too.

@@ -253,7 +253,9 @@ def end_attempt(ref: AttemptRef, said: Report, ports: Ports) -> TaskStatus:
         if moved is None or moved.ended is None:
             return None
         entry = entry_of(job, moved.task, moved.ended)
-        return TaskChange(task=moved.task, page=moved.page, ledger=entry)
+        # What lets a job go passes over tasks that run: one that began to hold behind its back would hold for ever.
+        holds = status is TaskStatus.HOLDING
+        return TaskChange(task=moved.task, page=moved.page, ledger=entry, is_bound_to_job=holds)
 
     # A success is one whatever has been ordered for the job meanwhile; how anything else ends is the job's to say.
     is_success = said.outcome is Outcome.SUCCESS

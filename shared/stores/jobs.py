@@ -245,7 +245,8 @@ class FirestoreJobStore:
             change = decide(task, job)
             if change is None:
                 return None
-            applied = self._apply(ref, change, job, found_task.version)
+            binding = found_job.version if change.is_bound_to_job else None
+            applied = self._apply(ref, change, job, found_task.version, binding)
             if applied is not None:
                 return applied
         raise Contended(paths[0])
@@ -265,14 +266,29 @@ class FirestoreJobStore:
             change = decide(task, job)
         except BatonError:
             return None
-        return self._apply(ref, change, job, version) if change else None
+        if change is None or change.is_bound_to_job:
+            return None
+        return self._apply(ref, change, job, version)
 
-    def _apply(self, ref: TaskRef, change: TaskChange, job: Job, version: Any) -> Applied | None:
-        """Commit the change of a task; None when the task is not the one of this version any more."""
-        update = _task_update(ref.job, change.task, version)
-        page = _page_update(ref.job, change.task, [change])
+    def _apply(
+        self, ref: TaskRef, change: TaskChange, job: Job, version: Any, binding: Any = None
+    ) -> Applied | None:
+        """Commit the change of a task; None when the task is not the one of this version any more.
+
+        `binding` is the job's version where the change is bound to that.
+        """
+        writes: list[Create | Update] = [
+            _task_update(ref.job, change.task, version),
+            _page_update(ref.job, change.task, [change]),
+            *_ledger([change]),
+        ]
+        if (
+            binding is not None
+        ):  # it writes what stands there already, and is refused where the job is another
+            path = docs.job_path(ref.job)
+            writes.append(Update(path=path, fields={("fence",): job.fence}, version=binding))
         try:
-            results = self._documents.commit_together([update, page, *_ledger([change])])
+            results = self._documents.commit_together(writes)
         except (FailedPrecondition, AlreadyExists):
             return None
         if change.task.live is not None:

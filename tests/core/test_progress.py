@@ -11,9 +11,10 @@ from shared.core.progress import (
     scouts_have_passed,
     settled,
 )
+from shared.core.task_waiting import why_task_waits
 from shared.models.job import Command, Fence, JobStatus, Sync, SyncState
 from shared.models.task import TaskStatus, WaitingFor
-from tests.builders import NOON, a_job, a_summary, at
+from tests.builders import NOON, a_job, a_summary, a_task, at
 
 T = TaskStatus
 S = JobStatus
@@ -87,6 +88,14 @@ def test_a_held_job_says_whether_it_waits_for_scouts_or_for_somebody() -> None:
     held = [a_summary(counts={T.HOLDING: 1})]
     assert settled(a_job(scouts_pending=True), held, NOON).waiting_for is WaitingFor.SCOUT
     assert settled(a_job(), held, NOON).waiting_for is WaitingFor.HOLD
+
+
+def test_nothing_of_a_held_job_waits_for_anything_else() -> None:
+    job = a_job(fence=Fence.HELD, scouts_pending=True, waiting_for=WaitingFor.LIMIT)
+    for status in (T.HOLDING, T.PENDING):
+        assert settled(job, [a_summary(counts={status: 1})], NOON).waiting_for is WaitingFor.HOLD
+        task = a_task(status=status)
+        assert why_task_waits(job, task, is_placed=False) is WaitingFor.HOLD
 
 
 def test_the_reason_goes_when_nothing_waits() -> None:
