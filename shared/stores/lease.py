@@ -57,11 +57,13 @@ class Lease:
 
     def _end(self, path: str, lease_id: str, until: datetime | None) -> bool:
         """Return whether another round was asked for; then the lease is kept until `until`, if that is given."""
+        again = False
         for _ in range(_TRIES):
             found = self._documents.get([path])[0]
             if found is None or found.fields.get("lease_id") != lease_id:
-                return False
-            again = bool(found.fields["again"])
+                return again and until is None
+            # Also if it was asked for before a commit that was carried out while its answer was lost.
+            again = again or bool(found.fields["again"])
             fields: dict[tuple[str, ...], Any] = {
                 ("again",): False,
                 ("lease_until",): until if again else None,

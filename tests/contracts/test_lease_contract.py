@@ -1,13 +1,15 @@
 """A lease: one holder at a time, and no call for another round is ever lost."""
 
 import threading
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from google.cloud import firestore
 
 from shared.stores.lease import Lease
-from shared.stores.wire import Documents
+from shared.stores.wire import Create, Documents, Put, Update
+from shared.stores.writes import Written
 from tests.builders import NOON, at
 
 PATH = "leases/one"
@@ -129,3 +131,32 @@ def test_whoever_asks_is_followed_by_a_round_and_no_two_run_at_once(lease: Lease
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(ask, range(24)))
     assert seen_by_last_round == asked == 24
+
+
+class HalfDeaf(Documents):
+    """A database of which one answer is lost: what was carried out is sent once more."""
+
+    loses_answer = False
+
+    def commit(self, writes: Iterable[Create | Put | Update]) -> list[Written]:
+        listed = list(writes)
+        written = super().commit(listed)
+        if self.loses_answer:
+            self.loses_answer = False
+            return super().commit(listed)
+        return written
+
+
+def test_a_call_for_another_round_survives_the_loss_of_an_answer(
+    database: firestore.Client,
+) -> None:
+    documents = HalfDeaf(database)
+    lease = Lease(documents, LEASE_S)
+    mine = take(lease)
+    for is_given_back in (False, True):
+        assert lease.take(PATH, at(1)) is None
+        documents.loses_answer = True
+        if is_given_back:
+            assert lease.release(PATH, mine) is True
+        else:
+            assert lease.give_back(PATH, mine, at(2)) is False
