@@ -266,10 +266,14 @@ class LedgerStore(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """The right to run one round of admission, and the account's active jobs as they were when it began."""
+    """The right to run one round of admission, and the account's active jobs as they were when it began.
+
+    From `until` on it must start nothing more: the right ends soon after, and another round may begin beside it.
+    """
 
     account_id: str
     lease_id: str
+    until: datetime
     job_ids: Sequence[str]
     has_backlog: bool
 
@@ -281,8 +285,8 @@ class AdmissionStore(Protocol):
         """Take the lease; None when another holds it, who will then run once more."""
         ...
 
-    def finish(self, done: Round, now: datetime) -> bool:
-        """Give the lease back; False, and the lease is kept anew, when another round was asked for meanwhile."""
+    def finish(self, done: Round, now: datetime) -> Round | None:
+        """Give the lease back; the next round, and the lease is kept anew, when one was asked for meanwhile."""
         ...
 
     def release(self, done: Round) -> bool:

@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from datetime import datetime
 from typing import Any
 
 from shared.core.admission import Turn, is_admissible, turns
 from shared.core.placement import home_for
 from shared.core.recovery import at_home
 from shared.core.unserved import is_unserved
-from shared.errors import CloudError
-from shared.log import log
+from shared.errors import CloudError, Unreachable
+from shared.log import log, reason_of
 from shared.models.job import Job, JobRef
 from shared.models.task import LIMITS, PageSummary, TaskStatus, WaitingFor
 from shared.ports import Ports, Round
@@ -36,9 +37,10 @@ def admit(account_id: str, ports: Ports) -> None:
     try:
         for _ in range(_ROUNDS):
             mine = _round(mine, ports)
-            if ports.admission.finish(mine, ports.now()):
+            following = ports.admission.finish(mine, ports.now())
+            if following is None:
                 return
-            mine = replace(mine, job_ids=ports.admission.active_job_ids(account_id))
+            mine = following
     except BaseException:
         ports.admission.release(mine)
         raise
@@ -56,11 +58,8 @@ def _round(mine: Round, ports: Ports) -> Round:
     spent = spending(account, jobs, pages, ports)
     unserved = [job for job in jobs if job.unserved_since and is_unserved(job, ports.now())]
     found = turns(account, jobs, pages, spent, unserved={job.ref for job in unserved})
-    has_backlog = False
-    for turn in found:
-        placed_count = _start(turn, pages[turn.job.ref], ports)
-        if placed_count < turn.ready_count:
-            has_backlog = True
+    placed_count, errors = _take_turns(found, pages, mine, ports)
+    has_backlog = placed_count < sum(turn.ready_count for turn in found)
     _tell_those_without_a_turn(jobs, found, pages, ports)
     make_room(unserved, found, pages, ports)
     if has_backlog != mine.has_backlog:
@@ -71,11 +70,39 @@ def _round(mine: Round, ports: Ports) -> Round:
             # a moment ago have forgotten what they heard.
             ports.bus.publish("admit", [{"account_id": mine.account_id}])
             return _round(mine, ports)
+    if errors:
+        raise errors[0]
     return mine
 
 
-def _start(turn: Turn, summaries: Sequence[PageSummary], ports: Ports) -> int:
-    """Give as many tasks of one job to the scheduler as its turn allows; returns how many."""
+def _take_turns(
+    found: Sequence[Turn],
+    pages: Mapping[JobRef, Sequence[PageSummary]],
+    mine: Round,
+    ports: Ports,
+) -> tuple[int, list[Exception]]:
+    """Start what may start of each job; returns how many tasks, and what went wrong with some jobs.
+
+    Whatever it is, it leaves the others alone. Raises: Unreachable, for then it would go wrong with them too.
+    """
+    placed_count = 0
+    errors: list[Exception] = []
+    for turn in found:
+        try:
+            placed_count += _start(turn, pages[turn.job.ref], mine.until, ports)
+        except Unreachable:
+            raise
+        except Exception as error:  # noqa: BLE001  logged, and raised after the others' turns
+            log("ERROR", "not started", **turn.job.ref._asdict(), reason=reason_of(error))
+            errors.append(error)
+        if ports.now() >= mine.until:
+            ports.bus.publish("admit", [{"account_id": mine.account_id}])
+            break
+    return placed_count, errors
+
+
+def _start(turn: Turn, summaries: Sequence[PageSummary], until: datetime, ports: Ports) -> int:
+    """Give as many tasks of one job to the scheduler as its turn allows, before `until`; returns how many."""
     job = turn.job
     if turn.quota:
         job = _at_home(job, ports)
@@ -87,16 +114,18 @@ def _start(turn: Turn, summaries: Sequence[PageSummary], ports: Ports) -> int:
         _note(job, WaitingFor.SCHEDULER, _WITH_SCHEDULER, ports)
     left = turn.quota
     chunks: list[tuple[int, dict[str, int]]] = []
-    for summary in summaries:
-        if left and summary.ready_count > 0:
-            taken = _take(job.ref, summary.number, left, ports)
-            left -= len(taken)
-            items = list(taken.items())
-            chunks += [
-                (summary.number, dict(items[start : start + PLACED_TOGETHER]))
-                for start in range(0, len(items), PLACED_TOGETHER)
-            ]
-    _hand_over(job, chunks, ports)
+    try:
+        for summary in summaries:
+            if left and summary.ready_count > 0 and ports.now() < until:
+                taken = _take(job.ref, summary.number, left, ports)
+                left -= len(taken)
+                items = list(taken.items())
+                chunks += [
+                    (summary.number, dict(items[start : start + PLACED_TOGETHER]))
+                    for start in range(0, len(items), PLACED_TOGETHER)
+                ]
+    finally:  # what is noted as placed no other round takes up
+        _hand_over(job, chunks, ports)
     return turn.quota - left
 
 

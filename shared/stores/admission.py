@@ -3,7 +3,8 @@
 import math
 import time
 from collections.abc import Sequence
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 from google.cloud import firestore
 
@@ -12,8 +13,10 @@ from shared.ports import Round
 from shared.stores.lease import Lease
 from shared.stores.wire import DELETED, Documents, Update, stream
 
-# Longer than any round takes; a round that was killed is made up for after this long.
+# A round that was killed is made up for after this long. It starts nothing in the last part, which is as long as the
+# database may take to answer what was begun before.
 _LEASE_S = 60
+_STARTS = timedelta(seconds=30)
 # Under load each process asks again and again; what it heard serves for a moment, shorter than any message takes.
 _HEARD_S = 0.025
 
@@ -35,12 +38,16 @@ class FirestoreAdmissionStore:
         return Round(
             account_id=account_id,
             lease_id=lease_id,
+            until=now + _STARTS,
             job_ids=sorted(fields.get("jobs") or ()),
             has_backlog=bool(fields.get("has_backlog")),
         )
 
-    def finish(self, done: Round, now: datetime) -> bool:
-        return self._lease.give_back(_path(done.account_id), done.lease_id, now)
+    def finish(self, done: Round, now: datetime) -> Round | None:
+        if self._lease.give_back(_path(done.account_id), done.lease_id, now):
+            return None
+        job_ids = self.active_job_ids(done.account_id)
+        return replace(done, until=now + _STARTS, job_ids=job_ids)
 
     def release(self, done: Round) -> bool:
         return self._lease.release(_path(done.account_id), done.lease_id)

@@ -368,8 +368,9 @@ def test_admission_has_one_holder_and_loses_no_call(admission: FirestoreAdmissio
     mine = admission.begin("acme", NOON)
     assert mine is not None and mine.job_ids == ["00001"]
     assert admission.begin("acme", at(1)) is None
-    assert admission.finish(mine, at(3)) is False
-    assert admission.finish(mine, at(3)) is True
+    following = admission.finish(mine, at(3))
+    assert following is not None and following.until > mine.until
+    assert admission.finish(following, at(3)) is None
     again = admission.begin("acme", at(2))
     assert again is not None
 
@@ -379,9 +380,9 @@ def test_a_round_that_was_killed_is_taken_over(admission: FirestoreAdmissionStor
     assert dead is not None
     later = admission.begin("acme", NOON + timedelta(minutes=2))
     assert later is not None
-    assert admission.finish(dead, at(121)) is True
+    assert admission.finish(dead, at(121)) is None
     assert admission.begin("acme", NOON + timedelta(minutes=2)) is None
-    assert admission.finish(later, at(121)) is False
+    assert admission.finish(later, at(121)) is not None
 
 
 def test_every_call_for_a_round_is_followed_by_one(admission: FirestoreAdmissionStore) -> None:
@@ -397,8 +398,7 @@ def test_every_call_for_a_round_is_followed_by_one(admission: FirestoreAdmission
         while mine is not None:
             with lock:
                 rounds.append(len(asked))
-            if admission.finish(mine, at(3)):
-                break
+            mine = admission.finish(mine, at(3))
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(ask, range(24)))

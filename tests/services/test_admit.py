@@ -1,19 +1,22 @@
 """Admission: who may start next within every limit, and that nobody waits without a reason."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import cycle
+
+import pytest
 
 from shared import wiring
 from shared.core.placement import GIB, WEIGHTS
 from shared.errors import Unreachable
 from shared.models.farm import Node, Placement
-from shared.models.job import Sync, SyncState
-from shared.models.task import WaitingFor
-from shared.ports import Ports, SubmittedAttempt
+from shared.models.job import JobRef, Sync, SyncState
+from shared.models.task import Page, WaitingFor
+from shared.ports import SubmittedAttempt
 from shared.services.admit import PLACED_TOGETHER, admit
+from shared.stores.jobs import FirestoreJobStore
 from tests.services.agent import ZONE
 from tests.services.farm import Farm
 
@@ -176,15 +179,12 @@ def test_a_job_that_has_ended_leaves_the_list(farm: Farm) -> None:
 
 @dataclass
 class Unplugged:
-    """A scheduler that goes away just when another round is asked for."""
+    """A scheduler that goes away when it has been asked for something, and something else has happened."""
 
-    account_id: str
-    ports: Ports
+    meanwhile: Callable[[], None]
 
     def submit(self, attempt: SubmittedAttempt) -> None:
-        admit(
-            self.account_id, self.ports
-        )  # somebody else; this round goes on, so they leave it to us
+        self.meanwhile()
         raise Unreachable(attempt.ref.attempt_id)
 
     def cancel(self, attempt_id: str) -> None:
@@ -212,10 +212,63 @@ def test_a_round_that_fails_leaves_the_next_one_free_even_if_somebody_asked_for_
     farm.limit(0)
     ref = farm.submit(2)
     farm.limit(1)
-    unplugged = Unplugged(farm.account_id, farm.ports)
+    # Somebody else asks for a round; this one goes on, so they leave it to us.
+    unplugged = Unplugged(lambda: admit(farm.account_id, farm.ports))
     admit(farm.account_id, replace(farm.ports, schedulers=lambda _: unplugged))
     farm.limit(2)
     assert farm.push("admit") == 204
     assert farm.placed(ref) == ["001-1"]
     farm.deliver()
     assert farm.placed(ref) == ["000-1", "001-1"]
+
+
+def test_a_round_that_takes_longer_than_its_lease_starts_nothing_beside_the_next(
+    farm: Farm,
+) -> None:
+    farm.limit(0)
+    first, second = farm.submit(1), farm.submit(3)
+    farm.limit(3)
+    farm.published()
+    ahead = timedelta()
+    late = replace(farm.ports, now=lambda: wiring.now() + ahead)
+
+    def hang() -> None:
+        nonlocal ahead
+        ahead = timedelta(minutes=2)
+        admit(farm.account_id, late)
+
+    admit(farm.account_id, replace(late, schedulers=lambda _: Unplugged(hang)))
+    assert [farm.page(ref).in_flight_count for ref in (first, second)] == [1, 2]
+    farm.deliver()
+    assert [len(farm.placed(ref)) for ref in (first, second)] == [1, 2]
+
+
+def test_a_job_that_cannot_be_handed_over_does_not_hold_back_the_others(farm: Farm) -> None:
+    farm.limit(0)
+    stuck = farm.submit(orchestrator_id="gone", priority=9)
+    other = farm.submit()
+    farm.limit(2)
+    farm.push("admit")
+    assert farm.placed(other) == ["000-1"]
+    assert farm.placed(stuck) == []
+
+
+class Fading(FirestoreJobStore):
+    """A store that does not answer any more when it is asked for a second page."""
+
+    def page(self, ref: JobRef, number: int) -> Page:
+        if number:
+            raise Unreachable("the database does not answer in time")
+        return super().page(ref, number)
+
+
+def test_what_was_taken_before_the_database_fell_silent_is_handed_over(farm: Farm) -> None:
+    farm.limit(0)
+    ref = farm.submit(150)
+    farm.limit(150)
+    farm.published()
+    fading = replace(farm.ports, jobs=Fading(wiring.firestore_client()))
+    with pytest.raises(Unreachable):
+        admit(farm.account_id, fading)
+    farm.deliver("place")
+    assert len(farm.placed(ref)) == farm.page(ref).in_flight_count == 100
