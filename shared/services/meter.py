@@ -8,19 +8,23 @@ for. All parts are of one moment and the sums are drawn anew each time, so repea
 nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import date, timedelta
+from functools import partial
 from typing import Any
 
 from shared.errors import Contended
 from shared.log import log, reason_of
 from shared.models.money import LedgerSums
 from shared.models.task import Outcome
-from shared.ports import LedgerPart, Ports
+from shared.ports import LedgerPart, LedgerSpan, Ports
 
 # How far the clocks of two functions may be apart, and a commit on its way.
 _LATE = timedelta(minutes=10)
+# An attempt that was lost ended when its agent was last heard of, and is settled once its scheduler can be asked again:
+# so many days before yesterday are looked at too.
+_SETTLED_LATE_DAYS = 14
 _TRIES = 5
 
 
@@ -39,20 +43,36 @@ def meter(account_id: str, day: date, ports: Ports) -> None:
 
 
 def meter_all(ports: Ports) -> int:
-    """Sum today and yesterday of every account; returns how many accounts there are.
+    """Sum today and yesterday of every account, and what was settled late; returns how many accounts there are.
 
     Whatever goes wrong with one account's day is logged and leaves the others alone.
     """
     today = ports.now().date()
+    yesterday = today - timedelta(days=1)
     accounts = ports.admission.accounts()
     for account_id in accounts:
-        for day in (today, today - timedelta(days=1)):
-            try:
-                meter(account_id, day, ports)
-            except Exception as error:  # noqa: BLE001  logged, and tried again by the next round
-                reason = reason_of(error)
-                log("ERROR", "not metered", account_id=account_id, date=str(day), reason=reason)
+        for day in (today, yesterday):
+            _alone(partial(meter, account_id, day, ports), account_id, day)
+        _alone(partial(_meter_late, account_id, yesterday, ports), account_id, yesterday)
     return len(accounts)
+
+
+def _alone(work: Callable[[], None], account_id: str, day: date) -> None:
+    try:
+        work()
+    except Exception as error:  # noqa: BLE001  logged, and tried again by the next round
+        reason = reason_of(error)
+        log("ERROR", "not metered", account_id=account_id, date=str(day), reason=reason)
+
+
+def _meter_late(account_id: str, before: date, ports: Ports) -> None:
+    """Sum the days before this one once more, if the ledger has more of them than they say."""
+    first = before - timedelta(days=_SETTLED_LATE_DAYS)
+    known = ports.ledger.days(account_id, first, _SETTLED_LATE_DAYS)
+    (micros,) = ports.ledger.spent(account_id, [LedgerSpan(first=first, before=before)])
+    if micros != sum(each.get("cost_micros", 0) for each in known):
+        for day in (first + timedelta(days=number) for number in range(_SETTLED_LATE_DAYS)):
+            _alone(partial(meter, account_id, day, ports), account_id, day)
 
 
 def _draw_what_may_have_changed(

@@ -12,7 +12,8 @@ from werkzeug.test import TestResponse
 
 from shared import wiring
 from shared.models.account import Principal, Role, User
-from shared.models.job import JobRef
+from shared.models.job import AttemptRef, JobRef
+from shared.services.reconcile import reconcile
 from tests.services.farm import Farm, farm_fixture, new_farm_fixture
 from tests.services.rig import PROJECT, rig_fixture
 
@@ -196,6 +197,18 @@ def test_the_schedule_sums_today_and_yesterday_of_every_account(
     for farm in farms:
         assert day(farm, today())["cost_micros"] == 3000
         assert day(farm, yesterday())["cost_micros"] == 1500
+
+
+def test_what_is_settled_days_after_its_end_is_in_the_usage_of_its_day(farm: Farm) -> None:
+    ref = farm.submit()
+    assert farm.agent(ref).claim().status_code == 200
+    farm.backdate(ref, started=3 * 86_400 + 570, alive=3 * 86_400)
+    farm.scheduler.cancel(AttemptRef(*ref, "000", 1).attempt_id)
+    ended_on = (wiring.now() - timedelta(days=3)).date().isoformat()
+    assert reconcile(farm.placements(), farm.scheduler, farm.ports) == 1
+    farm.deliver("meter")
+    assert call(farm, "/rollup").status_code == 200
+    assert [row["minutes"] for row in usage(farm, ended_on, today())] == [10]
 
 
 def test_an_account_whose_books_cannot_be_summed_keeps_no_other_from_its_sums(
