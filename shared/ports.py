@@ -370,6 +370,13 @@ class AccountStore(Protocol):
 
     def save_user(self, account_id: str, user: User) -> None: ...
 
+    def change_user(self, account_id: str, user_id: str, change: Callable[[User], User]) -> User:
+        """Replace a user by `change(user)`, which may run several times, and return that.
+
+        Only what differs is written. Raises: NotFound; Contended; whatever `change` raises.
+        """
+        ...
+
     def delete_user(self, account_id: str, user_id: str) -> None:
         """Forget a user; quiet when there is none."""
         ...

@@ -180,13 +180,14 @@ def create_user(
     if password is not None and len(password) < SHORTEST_PASSWORD:
         raise InvalidRequest({"password": f"must be {SHORTEST_PASSWORD} characters or more"})
     user_id = identity.save_user(account_id, email, role, projects, password)
-    is_active = all(
-        each.is_active for each in accounts.users(account_id) if each.user_id == user_id
-    )
-    user = User(
-        user_id=user_id, email=email, role=role, projects=tuple(projects), is_active=is_active
-    )
-    accounts.save_user(account_id, user)
+    given = User(user_id=user_id, email=email, role=role, projects=tuple(projects))
+    try:
+        user = accounts.change_user(
+            account_id, user_id, lambda now: replace(given, is_active=now.is_active)
+        )
+    except NotFound:
+        user = given
+        accounts.save_user(account_id, user)
     give_role(account_id, user, accounts)
     return user
 

@@ -1,6 +1,6 @@
 """Members: what the people of an account may do, and an end to it. Keys of a user follow what happens to the user."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -40,7 +40,7 @@ def set_role(
     user = find_user(account_id, who, accounts)
     if role is not Role.OWNER:
         _check_an_owner_is_left(account_id, user, accounts)
-    return _save(account_id, replace(user, role=role), accounts, identity)
+    return _save(account_id, user, lambda now: replace(now, role=role), accounts, identity)
 
 
 def set_projects(
@@ -51,7 +51,7 @@ def set_projects(
     for name in projects:
         known_project(account_id, name, accounts)
     wanted = tuple(dict.fromkeys(projects))
-    return _save(account_id, replace(user, projects=wanted), accounts, identity)
+    return _save(account_id, user, lambda now: replace(now, projects=wanted), accounts, identity)
 
 
 def add_member(
@@ -62,7 +62,12 @@ def add_member(
     known_project(account_id, project, accounts)
     if not user.projects or project in user.projects:
         return user
-    return set_projects(account_id, who, [*user.projects, project], accounts, identity)
+
+    def with_it(now: User) -> User:
+        is_limited = now.projects and project not in now.projects
+        return replace(now, projects=(*now.projects, project)) if is_limited else now
+
+    return _save(account_id, user, with_it, accounts, identity)
 
 
 def remove_member(
@@ -74,14 +79,20 @@ def remove_member(
     """
     user = find_user(account_id, who, accounts)
     known_project(account_id, project, accounts)
-    if not user.projects or user.role is not Role.USER:
-        raise Conflict(f"{user.email} may use every project: give them a list of projects first")
-    if project not in user.projects:
-        raise NotFound(f"{user.email} does not use project {project}")
-    left = [name for name in user.projects if name != project]
-    if not left:
-        raise Conflict(f"{project} is the only project of {user.email}: disable the user instead")
-    return set_projects(account_id, who, left, accounts, identity)
+
+    def without_it(now: User) -> User:
+        if not now.projects or now.role is not Role.USER:
+            raise Conflict(f"{now.email} may use every project: give them a list of projects first")
+        if project not in now.projects:
+            raise NotFound(f"{now.email} does not use project {project}")
+        left = tuple(name for name in now.projects if name != project)
+        if not left:
+            raise Conflict(
+                f"{project} is the only project of {now.email}: disable the user instead"
+            )
+        return replace(now, projects=left)
+
+    return _save(account_id, user, without_it, accounts, identity)
 
 
 def set_user_active(
@@ -100,9 +111,9 @@ def set_user_active(
     if not is_active:
         _check_an_owner_is_left(account_id, user, accounts)
     identity.set_active(user.user_id, is_active)
-    user = replace(user, is_active=is_active)
-    accounts.save_user(account_id, user)
-    return user
+    return accounts.change_user(
+        account_id, user.user_id, lambda now: replace(now, is_active=is_active)
+    )
 
 
 def remove_user(
@@ -120,12 +131,19 @@ def remove_user(
     return user
 
 
-def _save(account_id: str, user: User, accounts: AccountStore, identity: Identity) -> User:
+def _save(
+    account_id: str,
+    user: User,
+    change: Callable[[User], User],
+    accounts: AccountStore,
+    identity: Identity,
+) -> User:
     # What signs people in comes first: cut short here, a repeat of the command mends the rest.
-    identity.save_user(account_id, user.email, user.role, user.projects, None)
-    accounts.save_user(account_id, user)
-    give_role(account_id, user, accounts)
-    return user
+    wanted = change(user)
+    identity.save_user(account_id, wanted.email, wanted.role, wanted.projects, None)
+    saved = accounts.change_user(account_id, user.user_id, change)
+    give_role(account_id, saved, accounts)
+    return saved
 
 
 def _revoke_keys(account_id: str, user: User, now: datetime, accounts: AccountStore) -> None:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from google.api_core.exceptions import AlreadyExists, FailedPrecondition
 from google.api_core.exceptions import NotFound as NoDocument
@@ -27,6 +27,8 @@ from shared.stores.wire import Create, Documents, Found, Put, Update, delete, st
 
 # What may be the id of a document; a name from a request that may not is the name of nothing.
 _ID = re.compile(r"(?!__.*__\Z)(?!\.{1,2}\Z)[^/\x00]{1,250}")
+
+Kept = TypeVar("Kept", ApiKey, User)
 
 
 class FirestoreAccountStore:
@@ -105,6 +107,9 @@ class FirestoreAccountStore:
     def save_user(self, account_id: str, user: User) -> None:
         self._put(_user(account_id, user.user_id), asdict(user))
 
+    def change_user(self, account_id: str, user_id: str, change: Callable[[User], User]) -> User:
+        return self._change(_user(account_id, user_id), _user_from, change)
+
     def delete_user(self, account_id: str, user_id: str) -> None:
         delete(self._client.document(_user(account_id, user_id)))
 
@@ -119,26 +124,31 @@ class FirestoreAccountStore:
         self._put(_api_key(key.client_id), asdict(key))
 
     def change_api_key(self, client_id: str, change: Callable[[ApiKey], ApiKey]) -> None:
-        path = _api_key(client_id)
-        for _ in tries(path):
-            found = self._found(path)
-            before = _api_key_from(found.fields)
-            old, new = asdict(before), asdict(change(before))
-            fields_ = {(name,): value for name, value in new.items() if old[name] != value}
-            if not fields_:
-                return
-            try:
-                self._documents.commit([Update(path=path, fields=fields_, version=found.version)])
-                return
-            except FailedPrecondition:
-                continue
-        raise Contended(path)
+        self._change(_api_key(client_id), _api_key_from, change)
 
     def touch_api_key(self, client_id: str, now: datetime) -> None:
         try:
             self._documents.commit([Update(path=_api_key(client_id), fields={("used_at",): now})])
         except NoDocument as error:
             raise NotFound(f"API key {client_id}") from error
+
+    def _change(
+        self, path: str, read: Callable[[Mapping[str, Any]], Kept], change: Callable[[Kept], Kept]
+    ) -> Kept:
+        for _ in tries(path):
+            found = self._found(path)
+            before = read(found.fields)
+            after = change(before)
+            old, new = asdict(before), asdict(after)
+            fields_ = {(name,): value for name, value in new.items() if old[name] != value}
+            if not fields_:
+                return after
+            try:
+                self._documents.commit([Update(path=path, fields=fields_, version=found.version)])
+                return after
+            except (FailedPrecondition, NoDocument):
+                continue
+        raise Contended(path)
 
     def _put(self, path: str, found: Mapping[str, Any]) -> None:
         self._documents.commit([Put(path=path, fields=found)])
