@@ -319,6 +319,10 @@ class FirestoreJobStore:
             update = _page_update(ref, None, changes, page, decision.command_seq)
             writes: list[Create | Update] = [update, *_ledger(changes)]
             writes += [_task_update(ref, c.task, found[c.task.task_id].version) for c in changes]
+            if job.is_ended and any(_open(c.page.after) > _open(c.page.before) for c in changes):
+                # It may have been summed since it was opened: what begins again is never left to nobody.
+                again = {("ended_at",): None}
+                writes += [Update(path=docs.job_path(ref), fields=again), _activation(ref)]
             try:
                 self._documents.commit(writes)
                 return page

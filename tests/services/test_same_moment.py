@@ -1,15 +1,19 @@
 """Two things at the same moment: what one decides about has changed by the time that it is written."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+
+import pytest
 
 from shared import wiring
 from shared.core.lifecycle import Report
+from shared.errors import Unreachable
 from shared.models.job import AttemptRef, Command, Fence, Job, JobRef, TaskRef
-from shared.models.task import Outcome, Task, TaskStatus, WaitingFor
-from shared.ports import Applied, Ports, TaskChange
+from shared.models.task import Outcome, Page, Task, TaskStatus, WaitingFor
+from shared.ports import Applied, PageDecision, Ports, TaskChange
 from shared.services.attempts import end_attempt
-from shared.services.control import order
+from shared.services.control import order, order_tasks
+from shared.services.settle import settle
 from shared.stores.jobs import FirestoreJobStore
 from tests.services.farm import Farm
 
@@ -71,3 +75,35 @@ def test_what_is_lost_while_its_job_is_held_waits_because_it_is_held(farm: Farm)
     ordered(farm, ref, Command.UNHOLD)
     farm.deliver()
     assert "000-2" in farm.placed(ref)
+
+
+class Dying(FirestoreJobStore):
+    """A store whose job is summed before its tasks move, and whose process ends as soon as they have."""
+
+    def __init__(self, ports: Ports) -> None:
+        super().__init__(wiring.firestore_client())
+        self._ports = ports
+
+    def change_page(
+        self,
+        ref: JobRef,
+        number: int,
+        decide: Callable[[Page, Job, Sequence[Task]], PageDecision],
+    ) -> Page:
+        settle(ref, self._ports)
+        super().change_page(ref, number, decide)
+        raise Unreachable("the process has ended")
+
+
+def test_a_task_that_is_retried_just_as_its_job_is_summed_is_not_forgotten(farm: Farm) -> None:
+    ref = farm.submit()
+    farm.run(ref, outcome="failed")
+    settle(ref, farm.ports)
+    assert farm.job(ref).is_ended
+    with pytest.raises(Unreachable):
+        order_tasks(ref, Command.RETRY, ["000"], replace(farm.ports, jobs=Dying(farm.ports)))
+    farm.published()
+    farm.sweep()
+    farm.deliver()
+    assert "000-2" in farm.placed(ref)
+    assert farm.findings(ref) == []
