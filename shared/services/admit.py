@@ -9,7 +9,7 @@ from shared.core.admission import Turn, is_admissible, turns
 from shared.core.placement import home_for
 from shared.core.recovery import at_home
 from shared.core.unserved import is_unserved
-from shared.errors import CloudError, Unreachable
+from shared.errors import CloudError, Transient, Unreachable
 from shared.log import log, reason_of
 from shared.models.job import Job, JobRef
 from shared.models.task import LIMITS, PageSummary, TaskStatus, WaitingFor
@@ -58,7 +58,7 @@ def _round(mine: Round, ports: Ports) -> Round:
     spent = spending(account, jobs, pages, ports)
     unserved = [job for job in jobs if job.unserved_since and is_unserved(job, ports.now())]
     found = turns(account, jobs, pages, spent, unserved={job.ref for job in unserved})
-    placed_count, errors = _take_turns(found, pages, mine, ports)
+    placed_count, faults = _take_turns(found, pages, mine, ports)
     has_backlog = placed_count < sum(turn.ready_count for turn in found)
     _tell_those_without_a_turn(jobs, found, pages, ports)
     make_room(unserved, found, pages, ports)
@@ -70,8 +70,8 @@ def _round(mine: Round, ports: Ports) -> Round:
             # a moment ago have forgotten what they heard.
             ports.bus.publish("admit", [{"account_id": mine.account_id}])
             return _round(mine, ports)
-    if errors:
-        raise errors[0]
+    if faults:
+        raise faults[0]
     return mine
 
 
@@ -80,25 +80,27 @@ def _take_turns(
     pages: Mapping[JobRef, Sequence[PageSummary]],
     mine: Round,
     ports: Ports,
-) -> tuple[int, list[Exception]]:
-    """Start what may start of each job; returns how many tasks, and what went wrong with some jobs.
+) -> tuple[int, list[Transient]]:
+    """Start what may start of each job; returns how many tasks, and what went wrong with some jobs and may pass.
 
-    Whatever it is, it leaves the others alone. Raises: Unreachable, for then it would go wrong with them too.
+    Whatever goes wrong with one leaves the others alone; what does not pass is tried again by each sweep.
+    Raises: Unreachable, for then it would go wrong with the others too.
     """
     placed_count = 0
-    errors: list[Exception] = []
+    faults: list[Transient] = []
     for turn in found:
         try:
             placed_count += _start(turn, pages[turn.job.ref], mine.until, ports)
         except Unreachable:
             raise
-        except Exception as error:  # noqa: BLE001  logged, and raised after the others' turns
+        except Exception as error:  # noqa: BLE001  logged, and tried again
             log("ERROR", "not started", **turn.job.ref._asdict(), reason=reason_of(error))
-            errors.append(error)
+            if isinstance(error, Transient):
+                faults.append(error)
         if ports.now() >= mine.until:
             ports.bus.publish("admit", [{"account_id": mine.account_id}])
             break
-    return placed_count, errors
+    return placed_count, faults
 
 
 def _start(turn: Turn, summaries: Sequence[PageSummary], until: datetime, ports: Ports) -> int:

@@ -253,6 +253,15 @@ def test_a_job_that_cannot_be_handed_over_does_not_hold_back_the_others(farm: Fa
     assert farm.placed(stuck) == []
 
 
+def test_a_job_is_written_whole_though_another_cannot_be_handed_over(farm: Farm) -> None:
+    farm.limit(0)
+    farm.submit(orchestrator_id="gone", priority=9)
+    farm.limit(2)
+    ref = farm.submit(150)
+    assert [page.number for page in farm.ports.jobs.page_summaries(farm.job(ref))] == [0, 1]
+    assert farm.placed(ref) == ["000-1"]
+
+
 class Fading(FirestoreJobStore):
     """A store that does not answer any more when it is asked for a second page."""
 
