@@ -76,6 +76,12 @@ def is_free(port: int) -> bool:
     return True
 
 
+def free_block_after(base: int) -> int:
+    """Return the base of the first block after that of `base` in which every port is free. Raises: StopIteration."""
+    bases = range(base + BLOCK_SIZE, 65_000, BLOCK_SIZE)
+    return next(b for b in bases if all(map(is_free, range(b, b + BLOCK_SIZE))))
+
+
 def find_free_block() -> int:
     """Return the base of a block in which every port is free. Raises: OSError."""
     for base in random.sample(FREE_BLOCKS, k=200):

@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Any
 
 import click
 
 from emulators.ports import url
-from emulators.up.client import Stack, start, stop
+from emulators.up.client import AlreadyRunning, Progress, Stack, start, stop
 from emulators.up.state import StackError, StateDir, default_state_path, port_base_from_env
 
 DOCUMENTED = ("GOOGLE_CLOUD_PROJECT", "FIRESTORE_EMULATOR_HOST", "PUBSUB_EMULATOR_HOST") + (
@@ -58,12 +59,21 @@ def up(boot_s: float, only: tuple[str, ...]) -> None:
     """Start the stack and say where everything is."""
     with _plainly():
         state, port_base = _here()
-        if state.is_locked():
+        if not _reach_or_start(state, port_base, only=only, boot_s=boot_s, progress=click.echo):
             click.echo("The stack runs already.")
-        else:
-            click.echo(f"Starting the stack (its logs: {state.logs})")
-            start(state, port_base, only=only, boot_s=boot_s, progress=click.echo)
         _show(Stack(state))
+
+
+def _reach_or_start(
+    state: StateDir, port_base: int, *, progress: Progress, **how: Any
+) -> "subprocess.Popen[bytes] | None":
+    """Wait until the stack is ready, started by somebody or by us. Returns its supervisor where it is ours."""
+    if not state.is_locked():
+        with suppress(AlreadyRunning):  # somebody else was quicker
+            progress(f"Starting the stack (its logs: {state.logs})")
+            return start(state, port_base, progress=progress, **how)
+    Stack(state).wait_ready()
+    return None
 
 
 def _show(stack: Stack) -> None:
@@ -122,11 +132,9 @@ def run(boot_s: float, only: tuple[str, ...], command: tuple[str, ...]) -> None:
     """Run COMMAND with the stack up, and end what was started for it. Returns the command's exit code."""
     with _plainly():
         state, port_base = _here()
-        supervisor = None
-        if not state.is_locked():
-            supervisor = start(
-                state, port_base, only=only, boot_s=boot_s, is_tied=True, progress=_to_stderr
-            )
+        supervisor = _reach_or_start(
+            state, port_base, only=only, boot_s=boot_s, is_tied=True, progress=_to_stderr
+        )
         try:
             code = _run(command, Stack(state))
         finally:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from emulators.engine import processes
-from emulators.ports import BLOCK_SIZE, find_free_block, is_free, url
+from emulators.ports import BLOCK_SIZE, find_free_block, free_block_after, is_free, url
 from emulators.up import leftovers
 from emulators.up.jars import find_jar
 from emulators.up.state import ALREADY_RUNNING, MARKER, ROOT, StackError, StateDir
@@ -52,11 +52,28 @@ class Stack:
         return self._state.path
 
     def record(self) -> dict[str, Any]:
-        """Return the supervisor's record. Raises: StackError when nothing runs."""
+        """Return the supervisor's record. Raises: StackError when nothing runs, or what another copy started."""
         record = self._state.read_record()
         if record is None or not self._state.is_locked():
-            raise StackError(f"no stack runs with the state folder {self._state.path}")
+            raise StackError(
+                f"no stack runs with the state folder {self._state.path}: `make up` starts one"
+            )
+        if (root := record.get("root")) != str(ROOT):
+            raise StackError(
+                f"the stack of {self._state.path} is that of another copy, {root}; one of this copy's own runs "
+                f"beside it, for all commands: export BATON_PORT_BASE={free_block_after(record['port_base'])}"
+            )
         return record
+
+    def wait_ready(self) -> None:
+        """Wait for a stack that somebody else is starting. Raises: StackError when it does not come up."""
+        deadline = time.monotonic() + START_WITHIN_S
+        while self._state.read_record() is None or self.record()["phase"] != "ready":
+            if time.monotonic() > deadline or not self._state.is_locked():
+                raise StackError(
+                    f"the stack does not come up; its log: {self._state.supervisor_log}"
+                )
+            time.sleep(0.05)
 
     def url(self, name: str) -> str:
         """Return the base URL of a component."""
@@ -183,8 +200,8 @@ def _wait_ready(state: StateDir, supervisor: "subprocess.Popen[bytes]", progress
 def stop(state: StateDir) -> bool:
     """End the stack of this folder and all that is left of it. Returns whether one ran. Raises: StackError."""
     ran = state.is_locked()
-    if ran and (record := state.read_record()):
-        supervisor = processes.Process(record["supervisor_pid"])
+    if ran and state.read_record():
+        supervisor = processes.Process(Stack(state).record()["supervisor_pid"])
         supervisor.send(signal.SIGTERM)
         deadline = time.monotonic() + STOP_WITHIN_S
         while supervisor.is_running():

@@ -61,7 +61,7 @@ class StateDir:
             for folder, mode in ((self.path, 0o755), (self.private, 0o700), (self.logs, 0o700)):
                 folder.mkdir(parents=True, exist_ok=True)
                 if folder.stat().st_uid != os.getuid():
-                    raise StackError(f"{folder} belongs to another user: set BATON_STATE_DIR")
+                    raise self._of_another_user(folder)
                 folder.chmod(mode)
         except OSError as exc:
             raise StackError(f"{exc.filename}: {exc.strerror}: set BATON_STATE_DIR") from exc
@@ -77,7 +77,8 @@ class StateDir:
             shutil.rmtree(folder, ignore_errors=True)
         self.data.mkdir(mode=0o755)
         self.logs.mkdir(mode=0o700)
-        self.api_key.unlink(missing_ok=True)
+        for file in (self.api_key, self._record):
+            file.unlink(missing_ok=True)
         counter = self.private / "runs"
         number = int(counter.read_text()) + 1 if counter.exists() else 1
         self._write_private(counter, str(number))
@@ -118,7 +119,7 @@ class StateDir:
         return True
 
     def is_locked(self) -> bool:
-        """Return whether a supervisor runs."""
+        """Return whether a supervisor runs. Raises: StackError."""
         try:
             with (self.private / "lock").open() as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -126,7 +127,14 @@ class StateDir:
             return True
         except FileNotFoundError:
             return False
+        except PermissionError as exc:
+            raise self._of_another_user(self.path) from exc
         return False
+
+    def _of_another_user(self, folder: Path) -> StackError:
+        return StackError(
+            f"{folder} belongs to another user: set BATON_PORT_BASE to another block of 16 ports, or BATON_STATE_DIR"
+        )
 
     def _write_private(self, path: Path, text: str) -> None:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:

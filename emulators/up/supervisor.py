@@ -15,10 +15,10 @@ from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from deploy.functions import InvalidTable, load_functions
 from emulators.engine import processes
-from emulators.ports import Ports, is_free
+from emulators.ports import Ports, free_block_after, is_free
 from emulators.up import leftovers
 from emulators.up.plan import Component, Plan
-from emulators.up.state import ALREADY_RUNNING, StackError, StateDir
+from emulators.up.state import ALREADY_RUNNING, ROOT, StackError, StateDir
 
 logger = logging.getLogger("emulators.up")
 
@@ -41,6 +41,7 @@ class Supervisor:
         self.stop = asyncio.Event()
         self._record: dict[str, Any] = {
             "supervisor_pid": os.getpid(),
+            "root": str(ROOT),
             "port_base": plan.ports.base,
             "phase": "starting",
             "error": None,
@@ -75,7 +76,7 @@ class Supervisor:
         # in a thread, for it may fetch an emulator
         components = await asyncio.to_thread(self._plan.components, self._only)
         for component in components:
-            _check_port(component)
+            self._check_port(component)
             self._healthy[component.name] = asyncio.Event()
             self._note_component(component, status="waiting", pid=None)
         try:
@@ -176,6 +177,15 @@ class Supervisor:
             logger.error("these processes do not end: %s", ", ".join(left))
         self._note()
 
+    def _check_port(self, component: Component) -> None:
+        """Refuse a port that somebody else uses. Raises: StackError."""
+        if component.port is not None and not is_free(component.port):
+            base = free_block_after(self._plan.ports.base)
+            raise StackError(
+                f"port {component.port} ({component.name}) is in use: set BATON_PORT_BASE to another block of 16 "
+                f"ports, for all commands: export BATON_PORT_BASE={base}"
+            )
+
     def _end_group(self, name: str, pid: int) -> None:
         """End what a dead component left in its group: gunicorn's workers keep the port for a second."""
         processes.send_group(pid, signal.SIGKILL)
@@ -219,14 +229,6 @@ async def _answers(session: ClientSession, component: Component) -> bool:
             return answer.status < 500
     except (ClientError, TimeoutError):
         return False
-
-
-def _check_port(component: Component) -> None:
-    """Refuse a port that somebody else uses. Raises: StackError."""
-    if component.port is not None and not is_free(component.port):
-        raise StackError(
-            f"port {component.port} ({component.name}) is in use: set BATON_PORT_BASE to another block of 16 ports"
-        )
 
 
 def _ending(code: int) -> str:

@@ -195,6 +195,20 @@ def test_secrets_are_kept_between_runs_and_from_other_users(state: StateDir) -> 
     assert set(modes.values()) == {0o600}, modes
 
 
+def test_the_state_folder_of_another_user_is_refused_in_words(state: StateDir) -> None:
+    state.prepare()
+    state.private.chmod(0)
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65_534)
+    try:
+        with pytest.raises(StackError, match="belongs to another user: set BATON_PORT_BASE"):
+            state.is_locked()
+    finally:
+        os.seteuid(before)
+        state.private.chmod(0o700)
+
+
 class CommandLine:
     """`python -m emulators.up` with a block of ports and a state folder of its own."""
 
@@ -243,6 +257,35 @@ def test_up_status_env_down_tell_one_story(command: CommandLine, state: StateDir
     assert command.run("down")[:2] == (0, "No stack was running.\n")
     assert command.run("status")[0] == 1
     assert leftovers.find(state.path) == []
+
+
+def test_the_stack_of_another_copy_is_left_alone_and_named(
+    command: CommandLine, state: StateDir
+) -> None:
+    assert command.run("up", "--only", "gateway")[0] == 0
+    gateway = Stack(state).pid("gateway")
+    state.write_record(Stack(state).record() | {"root": "/home/ines/another-baton"})
+    for words in (["up"], ["down"], ["env"], ["status"], ["run", "touch", str(state.path / "ran")]):
+        code, _, err = command.run(*words)
+        assert (code, "that of another copy, /home/ines/another-baton" in err) == (1, True), words
+        assert "export BATON_PORT_BASE=" in err
+    assert psutil.pid_exists(gateway)
+    assert not (state.path / "ran").exists()
+    state.write_record(state.read_record() | {"root": str(ROOT)})  # type: ignore[operator]
+    assert command.run("down")[0] == 0
+
+
+def test_a_stack_that_somebody_else_is_starting_is_waited_for(
+    command: CommandLine, state: StateDir
+) -> None:
+    first = command.popen("up", "--only", "pubsub")
+    wait_until(state.is_locked, "the first one has the folder")
+    code, out, err = command.run(
+        "run", "bash", "-c", 'echo > "/dev/tcp/${PUBSUB_EMULATOR_HOST/://}"'
+    )
+    assert (code, out) == (0, ""), err
+    assert first.wait(DEADLINE_S) == 0
+    first.communicate()
 
 
 @pytest.mark.parametrize(
