@@ -44,6 +44,7 @@ demo: $(STACK) build/system-demo software  ## render a real job on a farm of you
 .PHONY: up
 up: $(STACK)  ## start the local stack and say where everything is
 	@$(UP) up
+	@$(UP) run $(PYTHON) -m demo.local
 
 .PHONY: env
 env: $(VENV)  ## print what a shell needs: eval "$(make env)"

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from demo import figures
 from demo.frames import check, contact_sheet
-from demo.studio import ROOT, Studio, create_farm, create_studio
+from demo.studio import BLENDER, ROOT, Studio, create_farm, create_studio
 from demo.watch import Watch
 from shared import wiring
 from shared.models.job import AttemptRef, Job, JobRef
@@ -39,7 +39,7 @@ class Demo:
         self._console = console
         self._env = dict(os.environ)
         software = Path(self._env["BATON_SOFTWARE_DIR"])
-        self._blender = software / "blender-4.5"
+        self._blender = software / BLENDER
         self._client = ROOT / "build" / "clients" / "9.2.0"
         self._relay = OUT / "relay"
         self._preempted = ""
@@ -230,15 +230,18 @@ class Demo:
 
 
 def main() -> int:
-    """Tell the story; returns 0 when every part of it came true."""
+    """Tell the story; returns 0 when every part of it came true, 130 when it was interrupted."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=WIDTH_OF_A_FILE)
     try:
         Demo(console).tell()
-    except RuntimeError as error:
+    except (RuntimeError, TimeoutError) as error:
         console.print(f"The demo failed: {error}", style="bold red", highlight=False)
         return 1
+    except KeyboardInterrupt:
+        console.print("Interrupted: the demo ends here, and with it what was started for it.")
+        return 130
     return 0
 
 

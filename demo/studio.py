@@ -16,6 +16,9 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parent.parent
+# where the software folder has the demo's renderer
+BLENDER = "blender-4.5"
+PROJECT = "relay"
 REGION = "us-central1"
 ZONES = ("us-central1-a", "us-central1-b", "us-central1-c")
 
@@ -88,24 +91,34 @@ def _package(product: str, path: Path) -> dict[str, Any]:
     }
 
 
+def owner_of(account_id: str) -> tuple[str, str]:
+    """Return the email of a studio's owner, and the password."""
+    return f"owner@{account_id}.example", f"{account_id}-demo-password"
+
+
+def key_file(folder: Path, account_id: str) -> Path:
+    """Return where `create_studio` leaves the owner's API key."""
+    return folder / f"{account_id}-key.json"
+
+
 def create_studio(
     folder: Path, env: Mapping[str, str], *, account_id: str, max_instances: int = 100
 ) -> Studio:
     """Create an account with a project, an owner who can sign in, and an API key in `folder`."""
-    email, password = f"owner@{account_id}.example", f"{account_id}-demo-password"
-    secret, key = folder / f"{account_id}-password", folder / f"{account_id}-key.json"
+    email, password = owner_of(account_id)
+    secret, key = folder / f"{account_id}-password", key_file(folder, account_id)
     secret.write_text(password)
     os.chmod(secret, 0o600)
     limit = str(max_instances)
     name = account_id.capitalize()
     baton("account", "create", account_id, "--name", name, "--max-instances", limit, env=env)
-    baton("project", "create", account_id, "relay", env=env)
+    baton("project", "create", account_id, PROJECT, env=env)
     words = ("--role", "owner", "--password-file", str(secret))
     user = baton("user", "create", account_id, email, *words, env=env)
     baton("key", "create", account_id, user["user_id"], "--output", str(key), env=env)
     return Studio(
         account_id=account_id,
-        project="relay",
+        project=PROJECT,
         email=email,
         password=password,
         api_key=key.read_text(),
