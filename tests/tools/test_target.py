@@ -72,6 +72,7 @@ def test_a_shell_that_names_no_farm_is_told_what_is_missing(tmp_path: Path) -> N
     done = baton("account", "list", env={})
     assert (done.returncode, done.stdout) == (2, "")
     assert "GOOGLE_CLOUD_PROJECT" in done.stderr
+    assert "--local" in done.stderr
     assert "Traceback" not in done.stderr
 
 

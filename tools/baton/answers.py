@@ -70,7 +70,9 @@ def answers(command: Command) -> Callable[..., None]:
 def _raise_for_settings(error: RuntimeError) -> NoReturn:
     """The wiring says which variable is missing; any other runtime error is a bug."""
     if "environment variable" in str(error):
-        raise WrongSettings(f"{error} (docs/administration.md says what is needed)") from error
+        raise WrongSettings(
+            f"{error} (--local is this machine's stack; docs/administration.md says what else is needed)"
+        ) from error
     raise error
 
 

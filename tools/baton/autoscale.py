@@ -41,7 +41,7 @@ def explain_pool(pool: str, orchestrator_id: str, limit: int) -> Answer:
 
 
 @autoscale.command("replay")
-@click.argument("day", type=click.DateTime(["%Y-%m-%d"]))
+@click.argument("day", metavar="DAY", type=click.DateTime(["%Y-%m-%d"]))
 @click.option(
     "--policy",
     "file",
