@@ -279,7 +279,7 @@ def test_a_stack_that_somebody_else_is_starting_is_waited_for(
     command: CommandLine, state: StateDir
 ) -> None:
     first = command.popen("up", "--only", "pubsub")
-    wait_until(state.is_locked, "the first one has the folder")
+    until(state.is_locked)
     code, out, err = command.run(
         "run", "bash", "-c", 'echo > "/dev/tcp/${PUBSUB_EMULATOR_HOST/://}"'
     )
