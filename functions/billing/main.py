@@ -70,6 +70,13 @@ ROUTES = Routes(
             query=queries.StorageUsageQuerySchema,
             answers={200: answers.StorageUsageSchema},
         ),
+        Route(
+            "GET",
+            "/billing/get_budgets",
+            reports.get_budgets,
+            action=Action.READ_BILLING,
+            answers={200: answers.BudgetsSchema},
+        ),
     ],
     guard=guard,
 )

@@ -1,4 +1,4 @@
-"""Usage reports. Who may: owners and administrators, of their own account; at most 400 days in one answer."""
+"""Usage and budgets. Who may: owners and administrators, of their own account; at most 400 days in one answer."""
 
 from calendar import monthrange
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from shared.http import Reply
 from shared.models.money import MICROS_PER_DOLLAR
 from shared.schemas.days import read_day
 from shared.schemas.usage import read_usage_query
+from shared.services.budgets import budgets_in_use
 from shared.services.reports import compute_usage, storage_usage
 
 
@@ -63,4 +64,22 @@ def _storage(days: Sequence[StoredDay]) -> dict[str, Any]:
         "storage_unit": "GiB",
         "monthly_price": f"{monthly:.6f}",
         "daily_price": f"{monthly / monthrange(last.year, last.month)[1]:.6f}",
+    }
+
+
+def get_budgets(request: Request) -> Reply:
+    """Tell what the account and its projects may spend, have spent, and will have when what is under way has ended."""
+    found = budgets_in_use(caller(request).account_id, wiring.ports())
+    return {
+        "data": [
+            {
+                "project": each.budget.project or None,
+                "period": each.budget.period.value,
+                "renews_on": each.renews_on.isoformat() if each.renews_on else None,
+                "limit_micros": each.budget.limit_micros,
+                "spent_micros": each.spent_micros,
+                "under_way_micros": each.under_way_micros,
+            }
+            for each in found
+        ]
     }

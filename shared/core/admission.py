@@ -91,7 +91,7 @@ def _why(job: Job, pages: Sequence[PageSummary], binding: Limit) -> tuple[Waitin
     """Return what holds a job back: no limit, where what it has placed could not run with any more room either."""
     if waits_in_vain(job, pages):
         return why(job)
-    return binding.reason, binding.note(job.ref)
+    return binding.reason, binding.note
 
 
 def _order(job: Job) -> tuple[int, object, str]:

@@ -23,6 +23,7 @@ class Spending(NamedTuple):
 
     spent: Mapping[Budget, int]
     attempt_micros: Mapping[JobRef, int]
+    as_of: datetime
 
 
 def covers(budget: Budget, job: Job) -> bool:
@@ -33,6 +34,12 @@ def covers(budget: Budget, job: Job) -> bool:
 def first_day(budget: Budget, now: datetime) -> date | None:
     """Return the first UTC day of the budget's present period; None where it has none."""
     return now.date().replace(day=1) if budget.period is Period.MONTH else None
+
+
+def renewal(budget: Budget, now: datetime) -> date | None:
+    """Return the first UTC day of the budget's next period; None where there is none."""
+    first = first_day(budget, now)
+    return first and (first + timedelta(days=31)).replace(day=1)
 
 
 def attempt_micros(jobs: Sequence[Job], pages: Pages, now: datetime) -> dict[JobRef, int]:

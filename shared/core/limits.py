@@ -1,12 +1,13 @@
 """What holds attempts back: how much is left of each limit, and what one attempt takes of it."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
-from shared.core.budgets import Spending, covers, under_way
+from shared.core.budgets import Spending, covers, renewal, under_way
 from shared.core.pricing import dollars
-from shared.models.account import Account, Budget, Period
+from shared.models.account import Account, Budget
 from shared.models.job import Job, JobRef
 from shared.models.task import WaitingFor
 
@@ -15,14 +16,15 @@ from shared.models.task import WaitingFor
 class Limit:
     """Something of which every attempt takes a part; `left` may be less than nothing, where a limit was lowered.
 
-    Shapes: `takes` is what one attempt takes, by job; jobs that are not in it are not limited. `said` makes of what is
-    left, and of what one attempt takes, the sentence that tells why a job waits.
+    Shapes: `takes` is what one attempt takes, by job; jobs that are not in it are not limited. `note` tells why a job
+    waits: the same as long as the limit is, however much of it is taken, since every change of it is a write for each
+    job that waits; and nothing that somebody who sees no more than one of the jobs may not know.
     """
 
     reason: WaitingFor
     left: int
     takes: Mapping[JobRef, int]
-    said: Callable[[int, int], str]
+    note: str
 
     def room(self, ref: JobRef) -> int:
         """Return how many more attempts of a job there may be."""
@@ -31,10 +33,6 @@ class Limit:
     def take(self, ref: JobRef, count: int) -> None:
         """Count so many more attempts of a job."""
         self.left -= count * self.takes[ref]
-
-    def note(self, ref: JobRef) -> str:
-        """Return why a job waits."""
-        return self.said(self.left, self.takes[ref])
 
 
 def limits_of(
@@ -51,7 +49,7 @@ def limits_of(
             reason=WaitingFor.LIMIT,
             left=account.max_instances - sum(in_flight.values()),
             takes=dict.fromkeys((job.ref for job in jobs), 1),
-            said=lambda *_: f"the account runs {account.max_instances} instances at most",
+            note=f"the account runs {account.max_instances} instances at most",
         ),
     ]
 
@@ -65,7 +63,7 @@ def own_limits(job: Job, in_flight: Mapping[JobRef, int]) -> list[Limit]:
             reason=WaitingFor.LIMIT,
             left=job.max_instances - in_flight.get(job.ref, 0),
             takes={job.ref: 1},
-            said=lambda *_: f"the job runs {job.max_instances} instances at most",
+            note=f"the job runs {job.max_instances} instances at most",
         )
     ]
 
@@ -88,15 +86,15 @@ def _licences(
             reason=WaitingFor.LICENCE,
             left=seats - taken[product],
             takes={job.ref: 1 for job in jobs if product in job.licences},
-            said=_said_of_seats(product, seats),
+            note=_note_of_seats(product, seats),
         )
         for product, seats in sorted(account.licences.items())
     ]
 
 
-def _said_of_seats(product: str, seats: int) -> Callable[[int, int], str]:
+def _note_of_seats(product: str, seats: int) -> str:
     said = "the only seat is taken" if seats == 1 else f"all {seats} seats are taken"
-    return lambda *_: f"{product}: {said}"
+    return f"{product}: {said}"
 
 
 def _budgets(
@@ -113,22 +111,18 @@ def _budgets(
                 reason=WaitingFor.BUDGET,
                 left=budget.limit_micros - spent_micros - coming,
                 takes={ref: micros for ref, micros in paid.items() if micros > 0},
-                said=_said_of_budget(budget, spent_micros),
+                note=_note_of_budget(budget, spending.as_of),
             )
         )
     return found
 
 
-def _said_of_budget(budget: Budget, spent_micros: int) -> Callable[[int, int], str]:
-    whose = f"project {budget.project}" if budget.project else "the account"
-    spent = f"{dollars(spent_micros)} of {dollars(budget.limit_micros)} spent"
-    if budget.period is Period.MONTH:
-        spent += " this month"
-
-    def said(left: int, takes: int) -> str:
-        coming = budget.limit_micros - spent_micros - left
-        sentence = f"{whose}: {spent}, {dollars(coming)} under way"
-        # Without that, nobody would see why something is left and nothing starts.
-        return f"{sentence}, the next takes about {dollars(takes)}" if left > 0 else sentence
-
-    return said
+def _note_of_budget(budget: Budget, as_of: datetime) -> str:
+    """Return why jobs wait for a budget. What a whole account may spend is not for all who may see one of its jobs."""
+    renewed_on = renewal(budget, as_of)
+    whose = "the account's budget"
+    if budget.project:
+        amount = dollars(budget.limit_micros) + (" a month" if renewed_on else "")
+        whose = f"the budget of project {budget.project}, {amount},"
+    renewed = f"; it renews on {renewed_on} (UTC)" if renewed_on else ""
+    return f"{whose} has no room for another attempt{renewed}"

@@ -72,7 +72,7 @@ def room(pages: Sequence[PageSummary]) -> int:
 def probes(job: Job, pages: Sequence[PageSummary]) -> Limit:
     """Return what limits a job that is unserved."""
     reason, note = why(job)
-    return Limit(reason=reason, left=room(pages), takes={job.ref: 1}, said=lambda *_: note)
+    return Limit(reason=reason, left=room(pages), takes={job.ref: 1}, note=note)
 
 
 def why(job: Job) -> tuple[WaitingFor, str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from marshmallow import INCLUDE, Schema, fields, validate
 
+from shared.models.account import Period
 from shared.models.job import JobStatus
 from shared.models.task import Outcome, TaskStatus, WaitingFor
 
@@ -306,3 +307,26 @@ class StorageUsageSchema(Schema):
     """What was stored: one row."""
 
     data = listed(StoredSchema)
+
+
+class BudgetSchema(Schema):
+    """A budget, and how far it is used up; amounts are micro-dollars, and of the present period."""
+
+    project = fields.String(
+        required=True, allow_none=True, metadata={"description": "null: of the whole account"}
+    )
+    period = fields.Enum(Period, by_value=True, required=True)
+    renews_on = fields.Date(
+        required=True, allow_none=True, metadata={"description": "a day in UTC"}
+    )
+    limit_micros = fields.Integer(required=True)
+    spent_micros = fields.Integer(required=True)
+    under_way_micros = fields.Integer(
+        required=True, metadata={"description": "what attempts in flight are taken to cost"}
+    )
+
+
+class BudgetsSchema(Schema):
+    """The budgets of an account, its own first."""
+
+    data = listed(BudgetSchema)

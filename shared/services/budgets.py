@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal, InvalidOperation
 
 from shared.core.admission import in_flight_counts
-from shared.core.budgets import attempt_micros, under_way
+from shared.core.budgets import attempt_micros, renewal, under_way
 from shared.errors import InvalidRequest, NotFound
 from shared.models.account import Budget, Period
 from shared.models.money import MICROS_PER_DOLLAR
@@ -20,9 +21,13 @@ MOST_DOLLARS = 1_000_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class BudgetUse:
-    """A budget with what it has spent within its present period, and what attempts in flight are taken to cost."""
+    """A budget with what it has spent within its present period, and what attempts in flight are taken to cost.
+
+    `renews_on` is the first UTC day of its next period, None where there is none.
+    """
 
     budget: Budget
+    renews_on: date | None
     spent_micros: int
     under_way_micros: int
 
@@ -57,17 +62,19 @@ def budgets_in_use(account_id: str, ports: Ports) -> list[BudgetUse]:
     budgets = ports.accounts.budgets(account_id)
     if not budgets:
         return []
+    now = ports.now()
     jobs = active_jobs(account_id, ports)
     pages = {job.ref: ports.jobs.page_summaries(job) for job in jobs}
-    each_micros = attempt_micros(jobs, pages, ports.now())
+    each_micros = attempt_micros(jobs, pages, now)
     in_flight = in_flight_counts(pages)
     return [
         BudgetUse(
             budget=budget,
+            renews_on=renewal(budget, now),
             spent_micros=micros,
             under_way_micros=under_way(budget, jobs, in_flight, each_micros),
         )
-        for budget, micros in spent(account_id, budgets, ports).items()
+        for budget, micros in spent(account_id, budgets, ports, now).items()
     ]
 
 

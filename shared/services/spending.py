@@ -36,15 +36,18 @@ def spending(
     budgets = [each for each in found if any(covers(each, job) for job in ready)]
     if not budgets:
         return None
+    now = ports.now()
     return Spending(
-        spent=spent(account.account_id, budgets, ports),
-        attempt_micros=attempt_micros(jobs, pages, ports.now()),
+        spent=spent(account.account_id, budgets, ports, now),
+        attempt_micros=attempt_micros(jobs, pages, now),
+        as_of=now,
     )
 
 
-def spent(account_id: str, budgets: Sequence[Budget], ports: Ports) -> dict[Budget, int]:
-    """Return what each budget has spent within its present period, in micro-dollars."""
-    now = ports.now()
+def spent(
+    account_id: str, budgets: Sequence[Budget], ports: Ports, now: datetime
+) -> dict[Budget, int]:
+    """Return what each budget has spent within the period that `now` is in, in micro-dollars."""
     spans = {each: _spans(each, now) for each in budgets}
     asked = {span for pair in spans.values() for span in pair}
     known = {span: micros for span in asked if (micros := _kept(account_id, span, now)) is not None}

@@ -1,6 +1,7 @@
 """Budgets and licences: what they leave a job, and what is said."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.core.admission import Turn, turns
-from shared.core.budgets import Spending, attempt_micros, first_day
+from shared.core.budgets import Spending, attempt_micros, first_day, renewal
 from shared.core.limits import seats_taken
 from shared.core.pricing import dollars
 from shared.models.account import Budget, Period
@@ -38,7 +39,7 @@ def taken(
     """Return the turn of each job, by id."""
     pages = {job.ref: [page] for job, page in pairs}
     jobs = [job for job, _ in pairs]
-    spending = None if spent is None else Spending(spent, attempt_micros(jobs, pages, NOON))
+    spending = None if spent is None else Spending(spent, attempt_micros(jobs, pages, NOON), NOON)
     found = turns(an_account(**{"max_instances": 1000} | account), jobs, pages, spending)
     return {turn.job.job_id: turn for turn in found}
 
@@ -48,18 +49,50 @@ def test_what_is_spent_and_what_is_under_way_leave_the_rest_of_a_budget() -> Non
     budget = Budget(project="relay", limit_micros=10 * HOUR)
     (turn,) = taken([(job, waiting(20, 3, 1))], {budget: 2 * HOUR}).values()
     assert (turn.quota, turn.waiting_for) == (5, WaitingFor.BUDGET)
-    assert turn.note == "project relay: $0.18 of $0.90 spent, $0.72 under way"
 
 
-def test_what_is_left_of_a_budget_and_too_little_is_told_with_what_the_next_attempt_takes() -> None:
-    budget = Budget(limit_micros=520 * DOLLAR, period=Period.MONTH)
-    job = a_job(price_micros_per_minute=DOLLAR)
-    (turn,) = taken([(job, waiting(5))], {budget: 500 * DOLLAR}).values()
-    assert (turn.quota, turn.waiting_for) == (0, WaitingFor.BUDGET)
-    assert turn.note == (
-        "the account: $500.00 of $520.00 spent this month, $0.00 under way, "
-        "the next takes about $60.00"
-    )
+NO_ROOM = "has no room for another attempt"
+
+
+@pytest.mark.parametrize(
+    ("budget", "note"),
+    [
+        (Budget(limit_micros=520 * DOLLAR), f"the account's budget {NO_ROOM}"),
+        (
+            Budget(limit_micros=520 * DOLLAR, period=Period.MONTH),
+            f"the account's budget {NO_ROOM}; it renews on 2026-04-01 (UTC)",
+        ),
+        (
+            Budget(limit_micros=520 * DOLLAR, project="relay"),
+            f"the budget of project relay, $520.00, {NO_ROOM}",
+        ),
+        (
+            Budget(limit_micros=520 * DOLLAR, project="relay", period=Period.MONTH),
+            f"the budget of project relay, $520.00 a month, {NO_ROOM}; it renews on 2026-04-01 (UTC)",
+        ),
+    ],
+    ids=["account", "account-month", "project", "project-month"],
+)
+@given(
+    spent=st.integers(0, 600 * DOLLAR),
+    in_flight=st.integers(0, 600),
+    price=st.integers(DOLLAR, 9 * DOLLAR),
+)
+def test_a_budget_is_told_alike_however_much_of_it_is_used_up(
+    budget: Budget, note: str, spent: int, in_flight: int, price: int
+) -> None:
+    job = a_job(project="relay", price_micros_per_minute=price)
+    (turn,) = taken([(job, waiting(600, in_flight))], {budget: spent}, max_instances=9000).values()
+    assert (turn.waiting_for, turn.note) == (WaitingFor.BUDGET, note)
+
+
+def test_a_budget_renews_with_the_next_month_in_utc() -> None:
+    monthly = Budget(limit_micros=1, period=Period.MONTH)
+    last = datetime(2026, 12, 31, 23, 59, 59, tzinfo=UTC)
+    assert str(renewal(monthly, last)) == "2027-01-01"
+    assert str(renewal(monthly, last + timedelta(seconds=1))) == "2027-02-01"
+    assert str(renewal(monthly, datetime(2028, 2, 1, tzinfo=UTC))) == "2028-03-01"
+    assert renewal(Budget(limit_micros=1), last) is None
 
 
 def test_a_budget_holds_back_the_jobs_of_its_project_only() -> None:

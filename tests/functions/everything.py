@@ -95,6 +95,7 @@ def calls(things: Things) -> list[Call]:
             ("GET", "/billing/get_storage_usage"),
             "/billing/get_storage_usage?start=2026-01-01&end=2026-01-02",
         ),
+        Call(("GET", "/billing/get_budgets"), "/billing/get_budgets"),
     ]
     return [each for each in found if each.key in NAMED]
 

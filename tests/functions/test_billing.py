@@ -11,8 +11,9 @@ from google.cloud.firestore import DELETE_FIELD
 from werkzeug.test import TestResponse
 
 from shared import wiring
-from shared.models.account import Principal, Role, User
+from shared.models.account import Period, Principal, Role, User
 from shared.models.job import AttemptRef, JobRef
+from shared.services.budgets import set_budget
 from shared.services.reconcile import reconcile
 from tests.services.farm import Farm, farm_fixture, new_farm_fixture
 from tests.services.rig import PROJECT, rig_fixture
@@ -384,7 +385,7 @@ def test_storage_of_days_that_are_none_is_refused_by_name(
 
 def test_only_owners_and_administrators_read_the_bills(farm: Farm) -> None:
     period = {"start": today(), "end": tomorrow()}
-    for path in ("get_usage", "get_storage_usage"):
+    for path in ("get_usage", "get_storage_usage", "get_budgets"):
         assert ask(farm, path, period, Role.USER).status_code == 403
         assert ask(farm, path, period, Role.ADMINISTRATOR).status_code == 200
         assert farm.apps["billing"].test_client().get(f"/billing/{path}").status_code == 401
@@ -394,6 +395,14 @@ def test_an_account_reads_its_own_bills_only(new_farm: Callable[[], Farm]) -> No
     mine, theirs = new_farm(), new_farm()
     store_day(theirs, "2026-03-02", hours={"05": hour(2)})
     assert [row["minutes"] for row in usage(mine, "2026-03-02", "2026-03-03")] == [0]
+    set_budget(
+        theirs.account_id,
+        project="",
+        dollars="5",
+        period=Period.TOTAL,
+        accounts=mine.ports.accounts,
+    )
+    assert ask(mine, "get_budgets").json == {"data": []}
 
 
 # Storage

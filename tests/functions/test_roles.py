@@ -1,6 +1,7 @@
 """Who may call what: every role, every route, as the one table says."""
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any
 
 import functions_framework
@@ -9,7 +10,8 @@ from flask.testing import FlaskClient
 
 from shared import wiring
 from shared.core.permissions import ALLOWED, Action
-from shared.models.account import Project, Role, User
+from shared.models.account import Period, Project, Role, User
+from shared.services.budgets import set_budget
 from tests.functions.conftest import ROOT, Studio
 from tests.functions.everything import Call, Things, calls
 from tests.functions.frames import render, submit
@@ -100,6 +102,44 @@ def test_administrators_see_all_projects_and_users_their_own(studio: Studio, rol
     ]  # fmt: skip
     statuses = [reply.status_code for reply in replies]
     assert statuses == [404] * 8 if is_limited else all(status < 300 for status in statuses)
+
+
+@pytest.mark.parametrize("role", Role)
+def test_what_the_account_spends_is_told_to_those_who_read_its_bills_and_to_nobody_else(
+    studio: Studio, billing: FlaskClient, role: Role
+) -> None:
+    accounts, today = wiring.account_store(), wiring.now().date()
+    for project, dollars in (("", "3.21"), ("otter", "7.89")):
+        set_budget(
+            studio.account_id,
+            project=project,
+            dollars=dollars,
+            period=Period.TOTAL if project else Period.MONTH,
+            accounts=accounts,
+        )
+    path = f"accounts/{studio.account_id}/ledger/of-another-project"
+    entry = {"project": "seal", "date": today.isoformat(), "cost_micros": 3_210_000}
+    wiring.firestore_client().document(path).set(entry)
+    submit(studio)
+    become(studio, role, "otter")
+    (job,) = studio.get("/api/v1/jobs").json["data"]
+    renewed_on = (today.replace(day=1) + timedelta(days=31)).replace(day=1).isoformat()
+    assert (job["waiting_for"], job["waiting_note"]) == (
+        "budget",
+        f"the account's budget has no room for another attempt; it renews on {renewed_on} (UTC)",
+    )
+    reply = billing.get("/billing/get_budgets", headers=studio.headers)
+    if role is Role.USER:
+        assert reply.status_code == 403
+        return
+    own = {"project": None, "period": "month", "renews_on": renewed_on, "limit_micros": 3_210_000}
+    otter = {"project": "otter", "period": "total", "renews_on": None, "limit_micros": 7_890_000}
+    assert reply.json == {
+        "data": [
+            own | {"spent_micros": 3_210_000, "under_way_micros": 0},
+            otter | {"spent_micros": 0, "under_way_micros": 0},
+        ]
+    }
 
 
 def test_only_administrators_and_owners_manage() -> None:

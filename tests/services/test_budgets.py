@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -60,7 +60,7 @@ def test_no_more_starts_than_there_is_money_for(farm: Farm) -> None:
     job = farm.job(ref)
     assert (job.waiting_for, job.waiting_note) == (
         WaitingFor.BUDGET,
-        "the account: $0.00 of $0.18 spent, $0.18 under way",
+        "the account's budget has no room for another attempt",
     )
     farm.push("settle", ref)
     assert farm.job(ref).waiting_for is WaitingFor.BUDGET
@@ -82,7 +82,9 @@ def test_the_budget_of_a_project_holds_back_nobody_elses_jobs(farm: Farm) -> Non
     give(farm, 1, "relay")
     relay, otter = farm.submit(3, project="relay"), farm.submit(3, project="otter")
     assert (len(farm.placed(relay)), len(farm.placed(otter))) == (1, 3)
-    assert farm.job(relay).waiting_note.startswith("project relay: $0.00 of $0.09 spent, ")
+    assert farm.job(relay).waiting_note == (
+        "the budget of project relay, $0.09, has no room for another attempt"
+    )
 
 
 def test_an_attempt_that_cost_less_than_it_was_taken_to_lets_others_start(farm: Farm) -> None:
@@ -108,7 +110,7 @@ def test_what_runs_goes_on_when_the_money_is_spent_and_a_higher_budget_lets_the_
     farm.push("admit")
     assert (agent.heartbeat().json or {})["action"] == "continue"
     assert farm.placed(ref) == ["000-1"]
-    assert farm.job(ref).waiting_note == "the account: $0.09 of $0.09 spent, $0.09 under way"
+    assert farm.job(ref).waiting_for is WaitingFor.BUDGET
     give(farm, 3)
     farm.push("admit")
     assert farm.placed(ref) == ["000-1", "001-1"]
@@ -123,8 +125,9 @@ def test_the_sweep_lets_start_what_the_last_month_had_no_money_for(farm: Farm) -
     spend(farm, 2 * HOUR, today())
     ref = farm.submit(2)
     assert (farm.placed(ref), farm.job(ref).waiting_for) == ([], WaitingFor.BUDGET)
+    renewed_on = (wiring.now().replace(day=1) + timedelta(days=31)).replace(day=1).date()
     assert farm.job(ref).waiting_note == (
-        "the account: $0.18 of $0.18 spent this month, $0.00 under way"
+        f"the account's budget has no room for another attempt; it renews on {renewed_on} (UTC)"
     )
     farm.sweep()
     assert farm.placed(ref) == []
@@ -210,7 +213,8 @@ def at_noon(farm: Farm, day: str) -> Any:
 
 
 def sums(farm: Farm, day: str, budgets: Mapping[str, Budget]) -> dict[str, int]:
-    found = spent(farm.account_id, list(budgets.values()), at_noon(farm, day))
+    ports = at_noon(farm, day)
+    found = spent(farm.account_id, list(budgets.values()), ports, ports.now())
     return {name: found[budget] for name, budget in budgets.items()}
 
 
