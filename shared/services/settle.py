@@ -13,7 +13,8 @@ from shared.services.upload_daemon import withdraw
 def settle(ref: JobRef, ports: Ports) -> Job:
     """Bring the job's sums and status up to date.
 
-    Pages are read after the job, so an older sum never replaces a newer one.
+    Pages are read after the job, so an older sum never replaces a newer one. What has not changed is not written: each
+    minute all jobs are summed that wait.
     """
     has_just_ended = has_freed = False
     before: Job | None = None

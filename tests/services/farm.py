@@ -319,6 +319,13 @@ class Farm:
         _read_below(account, found)
         return found
 
+    def versions(self) -> dict[str, datetime]:
+        """Return when each document of the account and of its orchestrator was written last, by path."""
+        client, found = wiring.firestore_client(), dict[str, datetime]()
+        for collection in ("accounts", "orchestrators"):
+            _versions_below(client.document(collection, self.account_id), found)
+        return found
+
     def restore(self, documents: Mapping[str, dict[str, Any]]) -> None:
         """Put documents back as they were, and delete those that were added."""
         client = wiring.firestore_client()
@@ -355,6 +362,13 @@ def _read_below(document: Any, found: dict[str, dict[str, Any]]) -> None:
         for each in collection.stream():
             found[each.reference.path] = each.to_dict()
             _read_below(each.reference, found)
+
+
+def _versions_below(document: Any, found: dict[str, datetime]) -> None:
+    found[document.path] = document.get().update_time
+    for collection in document.collections():
+        for each in collection.list_documents():
+            _versions_below(each, found)
 
 
 def ago(seconds: float) -> datetime:
