@@ -3,12 +3,17 @@
 from dataclasses import replace
 from datetime import datetime
 
+import pytest
 from google.cloud.firestore import DELETE_FIELD
 
 from shared import wiring
-from shared.models.job import JobRef
-from shared.models.task import WaitingFor
+from shared.models.farm import Placement, Shape, Stage
+from shared.models.job import AttemptRef, Command, JobRef
+from shared.models.task import TaskStatus, WaitingFor
+from shared.services.control import order, order_tasks
 from shared.services.licences import seats_in_use
+from shared.services.reconcile import reconcile
+from tests.services.agent import Agent
 from tests.services.farm import Farm, ago
 
 
@@ -101,3 +106,85 @@ def test_a_job_from_before_there_were_licences_takes_none(farm: Farm) -> None:
     farm.expand(ref)
     assert farm.job(ref).licences == ()
     assert counts(farm, ref) == [2]
+
+
+def say(farm: Farm, ref: JobRef, agent: Agent, what: str) -> None:
+    """Have something happen to the first attempt of a job, or be ordered for it; all that is said comes twice."""
+    kind, _, which = what.partition(" ")
+    attempt_id = AttemptRef(*ref, "000", 1).attempt_id
+    for _ in range(2):
+        match kind:
+            case "claim":
+                assert agent.claim().status_code == 200
+            case "finish":
+                assert agent.finish(which).status_code == 200
+            case "gone":
+                farm.scheduler.cancel(attempt_id)
+                shape = Shape(farm.instance_type, True)
+                seen = Placement(attempt_id=attempt_id, shape=shape, stage=Stage.LOST)
+                reconcile([seen], farm.scheduler, farm.ports)
+            case "task":
+                order_tasks(ref, Command(which), ["000"], farm.ports)
+            case "job":
+                order(ref, Command(which), farm.ports)
+    for topic, message in farm.published("command", "settle") * 2:
+        assert farm.push(topic, **message) == 204
+
+
+def holders(farm: Farm, *refs: JobRef) -> list[str]:
+    """Return the tasks, by their own documents, that are at the scheduler or run."""
+    return [
+        f"{ref.job_id}-{task.task_id}"
+        for ref in refs
+        for task in farm.tasks(ref)
+        if task.live
+        or (task.status is TaskStatus.PENDING and farm.page(ref, task.page).is_placed(task.task_id))
+    ]
+
+
+@pytest.mark.parametrize(
+    "story",
+    [
+        ["claim", "finish success", "gone"],
+        ["claim", "finish failed", "gone"],
+        ["claim", "finish out_of_memory", "gone"],
+        ["claim", "finish preempted", "gone"],
+        ["claim", "finish killed", "gone"],
+        ["claim", "gone"],
+        ["claim", "gone", "job kill"],
+        ["gone"],
+        ["job kill"],
+        ["job hold"],
+        ["job hold", "job unhold"],
+        ["task kill"],
+        ["task kill", "task retry"],
+        ["task hold"],
+        ["task hold", "task unhold"],
+        ["claim", "job kill", "gone"],
+        ["claim", "job kill", "job retry", "gone"],
+        ["claim", "task kill", "gone"],
+        ["claim", "task kill", "task retry", "gone"],
+        ["claim", "job hold", "finish success", "gone"],
+        ["claim", "job hold", "gone", "job unhold"],
+        ["claim", "finish failed", "job retry", "gone"],
+        ["claim", "finish success", "job retry_all", "gone"],
+    ],
+    ids="+".join,
+)
+def test_however_an_attempt_ends_its_seat_is_free_once_and_taken_by_the_next(
+    farm: Farm, story: list[str]
+) -> None:
+    give(farm, arnold=1)
+    first, *others = [farm.submit(1, licences=("arnold",), preempted_retries=1) for _ in range(3)]
+    agent = farm.agent(first)
+    assert holders(farm, first, *others) == ["00001-000"]
+    for what in story:
+        say(farm, first, agent, what)
+        (seats,) = seats_in_use(farm.account_id, farm.ports)
+        assert seats.taken == len(holders(farm, first, *others)) <= 1
+    farm.deliver("admit", "settle", "command", "place")
+    (seats,) = seats_in_use(farm.account_id, farm.ports)
+    assert seats.taken == len(holders(farm, first, *others)) == 1
+    for ref in (first, *others):
+        farm.push("settle", ref)
+    assert farm.findings(first, *others) == []
