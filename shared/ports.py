@@ -125,6 +125,10 @@ class JobStore(Protocol):
         """Return the figures of those pages that exist, in order."""
         ...
 
+    def pages_of(self, jobs: Sequence[Job]) -> dict[JobRef, list[PageSummary]]:
+        """Return the same for many jobs, in few calls: each job is there, also one without a page."""
+        ...
+
     def place(self, ref: JobRef, page: Page, task_ids: Sequence[str], now: datetime) -> bool:
         """Note that these tasks' present attempts are given to the scheduler; False when the page has changed since."""
         ...

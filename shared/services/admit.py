@@ -49,11 +49,12 @@ def admit(account_id: str, ports: Ports) -> None:
 
 
 def _round(mine: Round, ports: Ports) -> Round:
+    """Start what may start, in time; tell the others why they wait."""
     account = ports.accounts.account(mine.account_id)
     jobs = ports.jobs.jobs(JobRef(mine.account_id, job_id) for job_id in mine.job_ids)
     strike(mine.account_id, [job.job_id for job in jobs if job.is_ended], ports)
     jobs = [job for job in jobs if not job.is_ended]
-    pages = {job.ref: ports.jobs.page_summaries(job) for job in jobs}
+    pages = ports.jobs.pages_of(jobs)
     # The ledger is summed only after the pages were read: what ends in between is counted twice, and never missed.
     spent = spending(account, jobs, pages, ports)
     unserved = [job for job in jobs if job.unserved_since and is_unserved(job, ports.now())]
@@ -118,8 +119,8 @@ def _start(turn: Turn, summaries: Sequence[PageSummary], until: datetime, ports:
     chunks: list[tuple[int, dict[str, int]]] = []
     try:
         for summary in summaries:
-            if left and summary.ready_count > 0 and ports.now() < until:
-                taken = _take(job.ref, summary.number, left, ports)
+            if left and summary.ready_count > 0:
+                taken = _take(job.ref, summary.number, left, until, ports)
                 left -= len(taken)
                 items = list(taken.items())
                 chunks += [
@@ -145,12 +146,12 @@ def _tell_those_without_a_turn(
             _note(job, WaitingFor.SCHEDULER, _WITH_SCHEDULER, ports)
 
 
-def _take(ref: JobRef, number: int, most: int, ports: Ports) -> dict[str, int]:
-    """Note the next ready tasks of a page as placed; returns their attempts."""
+def _take(ref: JobRef, number: int, most: int, until: datetime, ports: Ports) -> dict[str, int]:
+    """Note the next ready tasks of a page as placed, none from `until` on; returns their attempts."""
     for _ in range(_TRIES):
         page = ports.jobs.page(ref, number)
         task_ids = page.ready()[:most]
-        if not task_ids:
+        if not task_ids or ports.now() >= until:
             return {}
         if ports.jobs.place(ref, page, task_ids, ports.now()):
             return {task_id: page.attempts[task_id] for task_id in task_ids}

@@ -64,7 +64,7 @@ def budgets_in_use(account_id: str, ports: Ports) -> list[BudgetUse]:
         return []
     now = ports.now()
     jobs = active_jobs(account_id, ports)
-    pages = {job.ref: ports.jobs.page_summaries(job) for job in jobs}
+    pages = ports.jobs.pages_of(jobs)
     each_micros = attempt_micros(jobs, pages, now)
     in_flight = in_flight_counts(pages)
     return [

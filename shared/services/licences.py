@@ -63,7 +63,7 @@ def seats_in_use(account_id: str, ports: Ports) -> Sequence[SeatsInUse]:
     """Return the products of which an account has seats, by name, and how many are taken. Raises: NotFound."""
     account = known_account(account_id, ports.accounts)
     jobs = active_jobs(account_id, ports) if account.licences else []
-    pages = {job.ref: ports.jobs.page_summaries(job) for job in jobs}
+    pages = ports.jobs.pages_of(jobs)
     taken = seats_taken(jobs, in_flight_counts(pages))
     return [
         SeatsInUse(product=product, seats=seats, taken=taken[product])

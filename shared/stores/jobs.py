@@ -37,6 +37,8 @@ MOST_JOBS = 500
 # So many of the longest lines that an agent sends (4,000 characters, up to four bytes each) fit one document (1 MiB).
 _LINES_TOGETHER = 60
 _RUNS_TOGETHER = 40
+# So many are read well within the time that a call has.
+_PAGES_TOGETHER = 1_000
 
 
 class FirestoreJobStore:
@@ -190,9 +192,22 @@ class FirestoreJobStore:
         return docs.page_from(found.fields, found.version)
 
     def page_summaries(self, job: Job) -> list[PageSummary]:
-        paths = [docs.page_path(job.ref, number) for number in range(job.page_count)]
-        found = self._documents.get(paths, mask=docs.SUMMARY_FIELDS)
-        return [docs.summary_from(each.fields) for each in found if each]
+        return self.pages_of([job])[job.ref]
+
+    def pages_of(self, jobs: Sequence[Job]) -> dict[JobRef, list[PageSummary]]:
+        paths = [
+            (job.ref, docs.page_path(job.ref, number))
+            for job in jobs
+            for number in range(job.page_count)
+        ]
+        pages: dict[JobRef, list[PageSummary]] = {job.ref: [] for job in jobs}
+        for start in range(0, len(paths), _PAGES_TOGETHER):
+            some = paths[start : start + _PAGES_TOGETHER]
+            found = self._documents.get([path for _, path in some], mask=docs.SUMMARY_FIELDS)
+            for (ref, _), each in zip(some, found, strict=True):
+                if each:
+                    pages[ref].append(docs.summary_from(each.fields))
+        return pages
 
     def place(self, ref: JobRef, page: Page, task_ids: Sequence[str], now: datetime) -> bool:
         fields: dict[tuple[str, ...], Any] = {

@@ -174,6 +174,18 @@ def test_a_page_is_written_once(jobs: FirestoreJobStore, job: Job) -> None:
     assert summary.counts[T.PENDING] == 3
 
 
+def test_the_pages_of_many_jobs_are_read_as_those_of_each(
+    jobs: FirestoreJobStore, job: Job
+) -> None:
+    bare = replace(job, job_id="00009", task_count=250)
+    assert jobs.create_job(bare) is True
+    assert jobs.add_page(bare, 2, [a_task(task_id="200", page=2)]) is True
+    found = jobs.pages_of([bare, job])
+    assert found == {each.ref: jobs.page_summaries(each) for each in (job, bare)}
+    assert [page.number for page in found[bare.ref]] == [2]
+    assert jobs.pages_of([]) == {}
+
+
 def test_placing_is_refused_when_the_page_has_changed(jobs: FirestoreJobStore, job: Job) -> None:
     page = jobs.page(REF, 0)
     assert jobs.place(REF, page, ["000", "001"], NOON) is True

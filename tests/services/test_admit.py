@@ -11,10 +11,10 @@ import pytest
 from shared import wiring
 from shared.core.placement import GIB, WEIGHTS
 from shared.errors import Unreachable
-from shared.models.farm import Node, Placement
+from shared.models.farm import Node, Orchestrator, Placement
 from shared.models.job import JobRef, Sync, SyncState
 from shared.models.task import Page, WaitingFor
-from shared.ports import SubmittedAttempt
+from shared.ports import Scheduler, SubmittedAttempt
 from shared.services.admit import PLACED_TOGETHER, admit
 from shared.stores.jobs import FirestoreJobStore
 from tests.services.agent import ZONE
@@ -91,6 +91,27 @@ def test_rounds_at_once_start_as_many_as_one(farm: Farm) -> None:
     for ref in (first, second):
         farm.push("settle", ref)
     assert farm.findings(first, second) == []
+
+
+def test_a_round_that_is_held_up_starts_nothing_beside_the_one_that_comes_after(farm: Farm) -> None:
+    farm.limit(0)
+    refs = [farm.submit(2), farm.submit(2)]
+    farm.limit(3)
+    late = timedelta()
+
+    def held_up(orchestrator: Orchestrator) -> Scheduler:
+        """Answer the first call a minute later, when the next round has come and gone."""
+        nonlocal late
+        if not late:
+            late = timedelta(seconds=61)
+            admit(farm.account_id, farm.ports_in(seconds=61))
+        return farm.ports.schedulers(orchestrator)
+
+    ports = replace(farm.ports, now=lambda: wiring.now() + late, schedulers=held_up)
+    farm.published()
+    admit(farm.account_id, ports)
+    assert [len(farm.placed(ref)) for ref in refs] == [2, 1]
+    assert farm.published("admit") != []
 
 
 def test_many_attempts_are_handed_over_in_parts(farm: Farm) -> None:
