@@ -9,7 +9,16 @@ from shared.core.orders import Phase, has_work, obeyed, phase_of, reviewed
 from shared.core.outstanding import orders_after
 from shared.errors import CloudError, InvalidTransition, NotFound
 from shared.log import log
-from shared.models.job import AttemptRef, Command, Job, JobRef, SyncState, TaskRef, UploadState
+from shared.models.job import (
+    AttemptRef,
+    Command,
+    Fence,
+    Job,
+    JobRef,
+    SyncState,
+    TaskRef,
+    UploadState,
+)
 from shared.models.task import Page, Task, TaskStatus
 from shared.ports import Applied, PageDecision, Ports, TaskChange
 from shared.services.ask import ask_to_settle
@@ -171,7 +180,10 @@ def order_tasks(
     if opens and any(_would_move(task, what, ports) for task in tasks):
         ports.jobs.change_job(ref, lambda now: _opened(now, what))
 
-    def moved(page: Page, _: Job, task: Task) -> Moved | None:
+    def moved(page: Page, now: Job, task: Task) -> Moved | None:
+        if opens and now.fence is Fence.KILLED:
+            # It was opened for this, and killed since: where its pages know of that nobody would end the task.
+            raise InvalidTransition(f"job {ref.job_id} was killed in the meantime")
         return command(task, what, is_placed=page.is_placed(task.task_id), now=ports.now())
 
     for number in pages:

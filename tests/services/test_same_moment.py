@@ -107,3 +107,35 @@ def test_a_task_that_is_retried_just_as_its_job_is_summed_is_not_forgotten(farm:
     farm.deliver()
     assert "000-2" in farm.placed(ref)
     assert farm.findings(ref) == []
+
+
+class Overtaken(FirestoreJobStore):
+    """A store before whose first change of a page something else happens."""
+
+    def __init__(self, meanwhile: Callable[[], object]) -> None:
+        super().__init__(wiring.firestore_client())
+        self._meanwhile: Callable[[], object] | None = meanwhile
+
+    def change_page(
+        self,
+        ref: JobRef,
+        number: int,
+        decide: Callable[[Page, Job, Sequence[Task]], PageDecision],
+    ) -> Page:
+        meanwhile, self._meanwhile = self._meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        return super().change_page(ref, number, decide)
+
+
+def test_a_job_that_is_killed_while_some_of_its_tasks_are_retried_ends(farm: Farm) -> None:
+    ref = farm.submit(2)
+    farm.run(ref, outcome="failed")
+    killed = Overtaken(lambda: ordered(farm, ref, Command.KILL))
+    refused = order_tasks(ref, Command.RETRY, ["000"], replace(farm.ports, jobs=killed))
+    farm.deliver()
+    farm.sweep()
+    assert [task.status for task in farm.tasks(ref)] == [TaskStatus.FAILED, TaskStatus.KILLED]
+    assert farm.job(ref).is_ended
+    assert list(refused) == ["000"]
+    assert farm.findings(ref) == []
