@@ -622,7 +622,8 @@ class Scheduler(Protocol):
     def placements(self) -> list[Placement]:
         """Return every attempt it still knows; ended ones may be missing after a while.
 
-        Read after `nodes`, it shows everything that was ever started on a machine that was not eligible there.
+        Read after `nodes`, it shows everything that was ever started on a machine that was not eligible there, but for
+        what Kubernetes was binding to it in that very moment.
         """
         ...
 

@@ -231,13 +231,6 @@ class Farm:
         finally:
             requests.delete(faults, timeout=CALL_S).raise_for_status()
 
-    def booting(self) -> list[str]:
-        """Return the machines that are there and have not joined the scheduler."""
-        machines = requests.get(self.stack.url("compute") + "/machines", timeout=CALL_S).json()
-        (orchestrator,) = wiring.orchestrator_store().orchestrators()
-        joined = {node.name for node in wiring.scheduler(orchestrator).nodes()}
-        return [each["name"] for each in machines if each["name"] not in joined]
-
     def events(self) -> list[dict[str, Any]]:
         """Return what happened to the provider's machines."""
         found: list[dict[str, Any]] = requests.get(

@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from shared import wiring
+from shared.models.farm import PoolKey
 from shared.models.job import JobRef
 from shared.models.task import Outcome, TaskStatus
 from tests.e2e.farm import PATIENCE_S, Farm
@@ -275,17 +276,20 @@ def test_a_machine_that_gets_work_while_it_is_being_deleted_costs_an_attempt_and
 ) -> None:
     orchestrators = wiring.orchestrator_store()
     (before,) = orchestrators.orchestrators()
-    patient = replace(before, boot_s=600, zones={"us-central1-a": True})  # calls off for minutes
+    pool = PoolKey("us-central1-a", "cpu-2-16", True)  # no other scenario's
+    patient = replace(before, boot_s=600, zones={pool.zone: True})  # calls off for minutes
     orchestrators.save_orchestrator(patient)
+    machines = partial(wiring.fleet(patient).instances, pool)
+    deletion = f"{pool.zone}/.*{pool.instance_type}.*/deleteInstances"
     try:
-        farm.order_fault(kind="calls", calls=1, delay_s=PATIENCE_S, path="deleteInstances")
+        farm.order_fault(kind="calls", calls=1, delay_s=PATIENCE_S, path=deletion)
         with farm.nobody_joins():
-            unwanted = farm.submit([frame(1)])
-            farm.wait("a machine boots", farm.booting)
-            (name,) = farm.booting()
+            unwanted = farm.submit([frame(1)], instance_type=pool.instance_type)
+            farm.wait("a machine boots", machines)
+            (name,) = (each.name for each in machines())
             farm.call("PUT", "/jobs_multi", {"action": "kill", "jobids": [unwanted.job_id]})
             farm.wait("it is being deleted", lambda: not farm.held_back())
-        ref = farm.submit([frame(1, 3)], autoretry_policy={})
+        ref = farm.submit([frame(1, 3)], instance_type=pool.instance_type, autoretry_policy={})
         farm.wait("it has work", lambda: farm.running_instances(ref) == [name])
         farm.clear_faults()
         farm.wait_for_end(ref, "success")
