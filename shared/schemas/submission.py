@@ -1,8 +1,9 @@
 """The body of POST /jobs/."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 from marshmallow import (
     EXCLUDE,
@@ -38,6 +39,8 @@ MAX_PRIORITY = 1000
 MAX_JOB_INSTANCES = 1_000_000
 # This one is in object storage.
 MAX_ENVIRONMENT_BYTES = 256 * 1024
+
+Read = TypeVar("Read")
 
 # The first word of a command, or what it quotes.
 _PROGRAM = re.compile(r"""\s*(?:"([^"]+)"|'([^']+)'|(\S+))""")
@@ -91,19 +94,24 @@ class Tasks(fields.Field[list[tuple[SubmittedTask, Frames]]]):
             raise ValidationError("Not a valid list.")
         if not 1 <= len(value) <= MAX_TASKS:
             raise ValidationError(f"Must have 1 to {MAX_TASKS} tasks.")
-        tasks: list[tuple[SubmittedTask, Frames]] = []
-        wrong: dict[int, object] = {}
         read: dict[str, Frames] = {}
-        for index, each in enumerate(value):
-            try:
-                tasks.append(_task(each, read))
-            except ValidationError as error:
-                wrong[index] = error.messages
-                if len(wrong) >= MAX_COMPLAINTS:
-                    break
-        if wrong:
-            raise ValidationError(wrong)
-        return tasks
+        return _each(value, partial(_task, read=read))
+
+
+def _each(found: list[Any], read: Callable[[Any], Read]) -> list[Read]:
+    """Read each item of a list. Raises: ValidationError that tells, by their places, what is wrong with the first."""
+    items: list[Read] = []
+    wrong: dict[int, object] = {}
+    for index, each in enumerate(found):
+        try:
+            items.append(read(each))
+        except ValidationError as error:
+            wrong[index] = error.messages
+            if len(wrong) >= MAX_COMPLAINTS:
+                break
+    if wrong:
+        raise ValidationError(wrong)
+    return items
 
 
 def _task(found: Any, read: dict[str, Frames]) -> tuple[SubmittedTask, Frames]:
@@ -141,18 +149,7 @@ class Files(fields.Field[tuple[SubmittedFile, ...]]):
             raise ValidationError("Not a valid list.")
         if len(value) > MAX_FILES:
             raise ValidationError(f"Must have at most {MAX_FILES} files.")
-        files: list[SubmittedFile] = []
-        wrong: dict[int, object] = {}
-        for index, each in enumerate(value):
-            try:
-                files.append(_file(each))
-            except ValidationError as error:
-                wrong[index] = error.messages
-                if len(wrong) >= MAX_COMPLAINTS:
-                    break
-        if wrong:
-            raise ValidationError(wrong)
-        return tuple(files)
+        return tuple(_each(value, _file))
 
 
 def _file(found: Any) -> SubmittedFile:

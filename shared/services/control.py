@@ -25,6 +25,7 @@ from shared.services.ask import ask_to_settle
 from shared.services.ledger import entry_of
 from shared.services.upload_daemon import enqueue
 
+# So many pages of a job a message, and so many a block of its payload.
 PAGES_TOGETHER = 10
 _CANCELS_AT_ONCE = 8
 

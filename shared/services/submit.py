@@ -29,12 +29,11 @@ from shared.schemas.loading import load
 from shared.schemas.submission import SubmissionSchema
 from shared.services.attempts import blob_name, spec_name
 from shared.services.catalog import offered_types
+from shared.services.control import PAGES_TOGETHER, block_messages
 from shared.services.expand import payload_name
 from shared.services.projects import check_project
 from shared.services.upload_daemon import enqueue, files_name, listed
 from shared.services.uploads import held
-
-PAGES_PER_BLOCK = 10
 
 _SCHEMA = SubmissionSchema()
 # Kept from one request to the next: to start threads takes longer than to write a small object.
@@ -227,7 +226,7 @@ def _stored(job: Job, plan: _Plan, *, digest: str, said: Mapping[str, Any], port
 def _payload(submission: Submission) -> tuple[bytes, tuple[Block, ...]]:
     """Return the tasks as JSON lines, and where each run of pages is in them."""
     tasks, scouts = submission.tasks, frozenset(submission.scouts)
-    tasks_per_block = PAGES_PER_BLOCK * TASKS_PER_PAGE
+    tasks_per_block = PAGES_TOGETHER * TASKS_PER_PAGE
     content = bytearray()
     blocks = []
     for first in range(0, len(tasks), tasks_per_block):
@@ -287,17 +286,8 @@ def _write(objects: Sequence[tuple[str, bytes, str]], ports: Ports) -> list[Futu
 
 
 def _set_in_motion(job: Job, ports: Ports) -> None:
-    ids = {"account_id": job.account_id, "job_id": job.job_id}
-    messages = [
-        {
-            **ids,
-            "first_page": block.first_page,
-            "page_count": min(PAGES_PER_BLOCK, job.page_count - block.first_page),
-        }
-        for block in job.blocks
-    ]
-    ports.bus.publish("expand", messages)
+    ports.bus.publish("expand", block_messages(job, range(job.page_count)))
     if job.upload.state is not UploadState.DONE:
         enqueue(job, ports)
     elif job.sync.state is SyncState.PENDING:
-        ports.bus.publish("sync", [ids])
+        ports.bus.publish("sync", [{"account_id": job.account_id, "job_id": job.job_id}])

@@ -25,8 +25,8 @@ from shared.ports import Ports, Scheduler
 from shared.services.admit import admit
 from shared.services.attempts import blob_name, spec_name
 from shared.services.audit import audit
+from shared.services.control import PAGES_TOGETHER
 from shared.services.expand import payload_name
-from shared.services.submit import PAGES_PER_BLOCK
 from shared.services.sweep import ask_to_sweep, cancel_stale, sweep_jobs, sweep_pages
 from tests.builders import a_job
 from tests.md5 import md5_of
@@ -133,7 +133,7 @@ class Farm:
         assert self.expand(ref) == 204
         return ref
 
-    def expand(self, ref: JobRef, first_page: int = 0, page_count: int = PAGES_PER_BLOCK) -> int:
+    def expand(self, ref: JobRef, first_page: int = 0, page_count: int = PAGES_TOGETHER) -> int:
         return self.push("expand", ref, first_page=first_page, page_count=page_count)
 
     def job(self, ref: JobRef) -> Job:
@@ -347,9 +347,9 @@ class Farm:
 
 def _blocks(lines: Sequence[str]) -> tuple[Block, ...]:
     blocks = []
-    for first in range(0, len(lines), PAGES_PER_BLOCK * TASKS_PER_PAGE):
+    for first in range(0, len(lines), PAGES_TOGETHER * TASKS_PER_PAGE):
         start = len("".join(lines[:first]))
-        size = len("".join(lines[first : first + PAGES_PER_BLOCK * TASKS_PER_PAGE]))
+        size = len("".join(lines[first : first + PAGES_TOGETHER * TASKS_PER_PAGE]))
         blocks.append(Block(first_page=first // TASKS_PER_PAGE, start=start, end=start + size))
     return tuple(blocks)
 
