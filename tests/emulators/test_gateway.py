@@ -83,7 +83,7 @@ def started(site: Path) -> Iterator[Gateway]:
         "FIRESTORE_EMULATOR_HOST": "127.0.0.1:2",
     }
     arguments = ["--port", str(base), "--config", str(site / "firebase.json")]
-    arguments += ["--answer-timeout-s", "1", "--start-wait-s", "1"]
+    arguments += ["--answer-timeout-s", "5", "--start-wait-s", "1"]
     log = site / "gateway.log"
     with (
         serving(base + 1) as function,
