@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import combinations
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from shared.models.job import JobStatus, Sync, SyncState
@@ -102,6 +104,30 @@ def test_the_list_can_be_narrowed_by_status_and_by_words(
     page.get_by_role("searchbox").fill("running wat")
     expect(rows).to_have_count(1)
     expect(rows).to_contain_text("water")
+
+
+@pytest.mark.parametrize("width", [1440, 900, 390])
+def test_on_every_screen_the_list_says_why_a_job_waits_and_nothing_overlaps(
+    page: Page, site: Site, farm: Farm, account_id: str, add_user: AddUser, width: int
+) -> None:
+    waiting = a_job(account_id, "00001", title="Maya:arnold - sh040 rs_beauty", task_count=1000)
+    waiting = replace(waiting, status=JobStatus.UPLOAD_PENDING, waiting_for=WaitingFor.STOCK_OUT)
+    farm.add_header(waiting)
+    page.set_viewport_size({"width": width, "height": 844})
+    open_as_member(page, site.url, account_id, add_user)
+    row = page.locator("tbody tr")
+    expect(row.get_by_text("no machines in stock")).to_be_visible()
+    shown = (".badge", ".reason", ".title a", ".progress span:last-child", "elapsed-time")
+    boxes = [box for each in shown if (box := row.locator(each).bounding_box())]
+    assert len(boxes) == len(shown)
+    for one, other in combinations(boxes, 2):
+        assert (
+            one["x"] + one["width"] <= other["x"]
+            or other["x"] + other["width"] <= one["x"]
+            or one["y"] + one["height"] <= other["y"]
+            or other["y"] + other["height"] <= one["y"]
+        ), (one, other)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_fifty_jobs_are_read_and_more_on_request(
