@@ -215,6 +215,24 @@ def test_an_open_task_shows_its_command_and_attempts_and_follows_them(
     expect(page.get_by_role("button", name="Task 003")).to_be_focused()
 
 
+def test_an_open_task_says_why_it_waits_as_long_as_it_does(
+    page: Page, site: Site, farm: Farm, account_id: str, add_user: AddUser
+) -> None:
+    job = farm.add(a_job(account_id, waiting_for=WaitingFor.BUDGET))
+    open_as_member(page, f"{site.url}/job/00001?task=003", account_id, add_user)
+    panel = page.get_by_role("complementary", name="Task 003")
+    expect(panel).to_contain_text("budget reached")
+    farm.change_job(job, waiting_for=WaitingFor.STOCK_OUT)
+    expect(panel).to_contain_text("no machines in stock")
+    farm.place(job, "003", waiting_for=WaitingFor.LIMIT)
+    expect(panel).to_contain_text("no machines in stock")
+    farm.change_job(job, waiting_for=WaitingFor.LIMIT)
+    expect(panel).to_contain_text("at the scheduler")
+    farm.change_task(job, replace(tasks_of(job, {})[3], status=TaskStatus.RUNNING))
+    expect(panel).to_contain_text("running")
+    expect(panel).not_to_contain_text("at the scheduler")
+
+
 def test_the_cells_can_be_walked_with_the_arrow_keys(
     page: Page, site: Site, farm: Farm, account_id: str, add_user: AddUser
 ) -> None:

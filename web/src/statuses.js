@@ -93,7 +93,7 @@ export function presentCounts(counts) {
 const FOR_MACHINES = ["boot", "zone_off", "quota", "stock_out"];
 
 /**
- * Return what a cell of the task grid says: the words of its label, and its look.
+ * Return what a cell of the task grid says: its look, why its task waits if it does, and the words of its label.
  *
  * A task that was given to the scheduler waits there, or for its machine; the others wait for the reason of their
  * page, or of the whole job where the page has none of its own.
@@ -107,11 +107,13 @@ export function cellOf(page, taskId, jobWaitsFor) {
   const isPlaced = status === "pending" && page.placed[taskId] === attempt;
   const placedFor = jobWaitsFor && FOR_MACHINES.includes(jobWaitsFor) ? jobWaitsFor : "scheduler";
   const reason = isPlaced ? placedFor : (page.waiting_for ?? jobWaitsFor);
+  const why = reason && status === "pending" ? reasonWords(reason) : "";
   return {
     look: isPlaced ? "placed" : status,
+    why,
     words: [
       `Task ${taskId}`,
-      statusWords(status) + (reason && status === "pending" ? `, ${reasonWords(reason)}` : ""),
+      statusWords(status) + (why && `, ${why}`),
       `attempt ${attempt}`,
     ].join(" · "),
   };

@@ -11,16 +11,25 @@ const page = {
 };
 
 test("a cell names the task, its status and its attempt", () => {
-  assert.deepEqual(cellOf(page, "000", "boot"), { look: "running", words: "Task 000 · running · attempt 2" });
+  const cell = { look: "running", why: "", words: "Task 000 · running · attempt 2" };
+  assert.deepEqual(cellOf(page, "000", "boot"), cell);
 });
 
 test("a pending task whose present attempt was handed over waits at the scheduler", () => {
-  const cell = { look: "placed", words: "Task 001 · pending, at the scheduler · attempt 1" };
+  const cell = {
+    look: "placed",
+    why: "at the scheduler",
+    words: "Task 001 · pending, at the scheduler · attempt 1",
+  };
   assert.deepEqual(cellOf(page, "001", "limit"), cell);
 });
 
 test("one whose earlier attempt was handed over waits for the reason of its page", () => {
-  const cell = { look: "pending", words: "Task 002 · pending, no machines in stock · attempt 3" };
+  const cell = {
+    look: "pending",
+    why: "no machines in stock",
+    words: "Task 002 · pending, no machines in stock · attempt 3",
+  };
   assert.deepEqual(cellOf(page, "002", "limit"), cell);
 });
 

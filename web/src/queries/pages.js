@@ -2,6 +2,8 @@ import { doc } from "firebase/firestore";
 
 import { watchDocument } from "./watch.js";
 
+export const TASKS_PER_PAGE = 100;
+
 /**
  * A hundred tasks at a glance. Shapes: every map is keyed by task id; `placed` holds the attempt number last given to
  * the scheduler; `waiting_for` is why pending tasks that are not there yet wait.

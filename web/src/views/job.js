@@ -20,25 +20,30 @@ export function openJob(root, { db, session }, jobId) {
   document.title = `Job ${jobId} · Baton`;
   /** @type {ReturnType<typeof openTaskGrid> | null} */
   let grid = null;
-  let closePanel = () => {};
+  /** @type {ReturnType<typeof openTaskPanel> | null} */
+  let panel = null;
+  /** @type {string | null} */
+  let waitsFor = null;
 
+  const closePanel = () => {
+    panel?.stop();
+    panel = null;
+    keep("task", "");
+    grid?.mark("");
+  };
   const openTask = (/** @type {string} */ taskId) => {
-    closePanel();
+    panel?.stop();
     const aside = /** @type {HTMLElement} */ (root.querySelector("aside"));
-    const stopPanel = openTaskPanel(aside, db, { ...where, taskId }, () => {
+    panel = openTaskPanel(aside, db, { ...where, taskId }, () => {
       closePanel();
       grid?.focus(taskId);
     });
+    panel.explain(waitsFor);
     keep("task", taskId);
     grid?.mark(taskId);
-    closePanel = () => {
-      stopPanel();
-      keep("task", "");
-      grid?.mark("");
-      closePanel = () => {};
-    };
   };
   const show = (/** @type {Job} */ job, /** @type {boolean} */ isLive) => {
+    waitsFor = job.waiting_for;
     document.title = `${job.job_id} ${job.status} · ${job.title} · Baton`;
     render(layout(job, isLive), root);
     if (!grid) {
@@ -49,10 +54,11 @@ export function openJob(root, { db, session }, jobId) {
         grid.reveal(asked("task"));
       }
     }
-    grid.explain(job.waiting_for);
+    grid.explain(waitsFor);
+    panel?.explain(waitsFor);
   };
   const stopAll = () => {
-    closePanel();
+    panel?.stop();
     stopJob();
     grid?.stop();
     grid = null;

@@ -5,7 +5,7 @@
 
 import { html, render } from "lit-html";
 
-import { watchPage } from "../queries/pages.js";
+import { TASKS_PER_PAGE, watchPage } from "../queries/pages.js";
 import { cellOf } from "../statuses.js";
 import { moveByArrows } from "./grid_keys.js";
 import { openTooltip } from "./tooltip.js";
@@ -20,7 +20,6 @@ import { openTooltip } from "./tooltip.js";
  * @property {string} problem
  */
 
-const TASKS_PER_PAGE = 100;
 const LINGER_MS = 120; // a page that is only scrolled past is not read
 const ROOMY_UP_TO = 200; // so many tasks have cells with their ids in them
 

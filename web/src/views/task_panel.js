@@ -2,14 +2,16 @@ import { html, nothing, render } from "lit-html";
 
 import "../elapsed.js";
 import { grouped, moment, money, size } from "../format.js";
+import { TASKS_PER_PAGE, watchPage } from "../queries/pages.js";
 import { watchTask } from "../queries/tasks.js";
+import { cellOf } from "../statuses.js";
 import { copyable } from "./copyable.js";
 import { fact } from "./job_summary.js";
 import { loading } from "./notice.js";
 import { badge } from "./status.js";
 
 /**
- * Show one task beside the grid, live. Returns: stop(), which also takes it away.
+ * Show one task beside the grid, live. Returns: how to say why the job waits, and stop(), which also takes it away.
  * @param {HTMLElement} root
  * @param {import("../queries/database.js").Database} db
  * @param {{accountId: string, jobId: string, taskId: string}} where
@@ -33,30 +35,67 @@ export function openTaskPanel(root, db, where, onClose) {
     }
   };
 
+  /** @type {import("../queries/tasks.js").Task | null | undefined} */
+  let task;
+  /** @type {import("../queries/pages.js").Page | null} */
+  let page = null;
+  /** @type {string | null} */
+  let jobWaitsFor = null;
+  const showTask = () => {
+    const why = page?.statuses[where.taskId] ? cellOf(page, where.taskId, jobWaitsFor).why : "";
+    if (task !== undefined) {
+      show(task ? details(task, why) : html`<p class="empty">There is no task ${where.taskId}.</p>`);
+    }
+  };
+  const showProblem = (/** @type {Error} */ error) => show(html`<p class="problem" role="alert">${error.message}</p>`);
+
   root.hidden = false;
   root.ariaLabel = `Task ${where.taskId}`;
   show(loading("Reading the task…"));
   addEventListener("keydown", closeByKey);
-  const stop = watchTask(
+  const stopTask = watchTask(
     db,
     where,
-    (task) => show(task ? details(task) : html`<p class="empty">There is no task ${where.taskId}.</p>`),
-    (error) => show(html`<p class="problem" role="alert">${error.message}</p>`),
+    (news) => {
+      task = news;
+      showTask();
+    },
+    showProblem,
   );
-  return () => {
-    stop();
-    removeEventListener("keydown", closeByKey);
-    render(null, root);
-    root.hidden = true;
+  const stopPage = watchPage(
+    db,
+    { ...where, number: Math.floor(Number(where.taskId) / TASKS_PER_PAGE) },
+    (news) => {
+      page = news;
+      showTask();
+    },
+    showProblem,
+  );
+  return {
+    explain(/** @type {string | null} */ waitsFor) {
+      jobWaitsFor = waitsFor;
+      showTask();
+    },
+    stop() {
+      stopTask();
+      stopPage();
+      removeEventListener("keydown", closeByKey);
+      render(null, root);
+      root.hidden = true;
+    },
   };
 }
 
-/** @param {import("../queries/tasks.js").Task} task */
-function details(task) {
+/**
+ * @param {import("../queries/tasks.js").Task} task
+ * @param {string} why
+ */
+function details(task, why) {
   const cost_micros = task.attempts.reduce((sum, attempt) => sum + attempt.cost_micros, 0);
   return html`
     <p class="state">
       ${badge(task.status)} ${task.is_scout ? html`<span class="tag">scout</span>` : nothing}
+      ${why ? html`<span class="why">${why}</span>` : nothing}
     </p>
     <dl class="facts">
       ${fact("Frames", task.frames)} ${fact("Attempt", task.attempt)} ${fact("Cost", money(cost_micros))}
