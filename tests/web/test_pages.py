@@ -233,6 +233,18 @@ def test_an_open_task_says_why_it_waits_as_long_as_it_does(
     expect(panel).not_to_contain_text("at the scheduler")
 
 
+def test_a_note_that_says_no_more_than_the_reason_is_not_repeated(
+    page: Page, site: Site, farm: Farm, account_id: str, add_user: AddUser
+) -> None:
+    waiting = a_job(account_id, waiting_for=WaitingFor.ADMISSION, waiting_note="its turn is next")
+    job = farm.add(waiting)
+    open_as_member(page, f"{site.url}/job/00001", account_id, add_user)
+    why = page.locator(".job-head .why")
+    expect(why).to_have_text("Waiting: its turn is next")
+    farm.change_job(job, waiting_for=WaitingFor.BOOT, waiting_note="2 of 4 machines boot")
+    expect(why).to_have_text("Waiting: machine is booting · 2 of 4 machines boot")
+
+
 def test_the_cells_can_be_walked_with_the_arrow_keys(
     page: Page, site: Site, farm: Farm, account_id: str, add_user: AddUser
 ) -> None:

@@ -41,10 +41,10 @@ function why(job) {
   if (!job.waiting_for) {
     return nothing;
   }
+  const words = reasonWords(job.waiting_for);
+  const note = job.waiting_note && job.waiting_note !== words ? ` · ${job.waiting_note}` : "";
   return html`
-    <span class="why">
-      Waiting: <strong>${reasonWords(job.waiting_for)}</strong>${job.waiting_note ? ` · ${job.waiting_note}` : ""}
-    </span>
+    <span class="why">Waiting: <strong>${words}</strong>${note}</span>
   `;
 }
 
