@@ -17,9 +17,8 @@ def open_studio(env: Mapping[str, str]) -> None:
     key = state / "api_key.json"
     if key.exists():
         return
-    folder = (
-        state / "data" / "studio"
-    )  # what the next start of the stack empties, as it forgets the studio
+    # the next start of the stack empties this, as it forgets the studio
+    folder = state / "data" / "studio"
     folder.mkdir(mode=0o700, exist_ok=True)
     blender = Path(env["BATON_SOFTWARE_DIR"]) / BLENDER
     software = {"blender": blender} if (blender / "bin" / "blender").exists() else {}

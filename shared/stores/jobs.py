@@ -297,9 +297,8 @@ class FirestoreJobStore:
             _page_update(ref.job, change.task, [change]),
             *_ledger([change]),
         ]
-        if (
-            binding is not None
-        ):  # it writes what stands there already, and is refused where the job is another
+        if binding is not None:
+            # writes what stands there already, and is refused where the job is another
             path = docs.job_path(ref.job)
             writes.append(Update(path=path, fields={("fence",): job.fence}, version=binding))
         try:
