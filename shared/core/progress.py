@@ -11,6 +11,7 @@ from shared.models.job import (
     Fence,
     Job,
     JobStatus,
+    Sync,
     SyncState,
     Upload,
     UploadState,
@@ -104,7 +105,15 @@ def _status(job: Job, counts: Counter[TaskStatus], *, has_ended: bool) -> JobSta
 
 def with_upload(job: Job, upload: Upload) -> Job:
     """Return the job with news of its upload, and the status that follows from them."""
-    job = replace(job, upload=upload)
+    return _told(replace(job, upload=upload))
+
+
+def with_sync(job: Job, sync: Sync) -> Job:
+    """Return the job with news of its inputs, and the status that follows from them."""
+    return _told(replace(job, sync=sync))
+
+
+def _told(job: Job) -> Job:
     if job.is_ended:
         return job
     counts = Counter(dict(job.counts))
@@ -113,8 +122,17 @@ def with_upload(job: Job, upload: Upload) -> Job:
 
 def awaits_upload(job: Job) -> bool:
     """Tell whether a daemon's files would still be of use to the job."""
-    is_wanted = job.fence is not Fence.KILLED and not job.is_ended
-    return is_wanted and job.upload.state is not UploadState.DONE
+    return _wants_inputs(job) and job.upload.state is not UploadState.DONE
+
+
+def awaits_sync(job: Job) -> bool:
+    """Tell whether inputs that are there must still be made ready, and would be of use to the job."""
+    is_under_way = job.sync.state in (SyncState.PENDING, SyncState.SYNCING)
+    return _wants_inputs(job) and is_under_way and job.upload.state is UploadState.DONE
+
+
+def _wants_inputs(job: Job) -> bool:
+    return job.fence is not Fence.KILLED and not job.is_ended
 
 
 def _with_reason(job: Job, counts: Counter[TaskStatus]) -> Job:

@@ -7,18 +7,10 @@ from dataclasses import dataclass, field, replace
 from shared.core.lifecycle import FENCES, Moved, command, downloaded, follow
 from shared.core.orders import Phase, has_work, obeyed, phase_of, reviewed
 from shared.core.outstanding import orders_after
+from shared.core.progress import awaits_sync
 from shared.errors import CloudError, InvalidTransition, NotFound
 from shared.log import log
-from shared.models.job import (
-    AttemptRef,
-    Command,
-    Fence,
-    Job,
-    JobRef,
-    SyncState,
-    TaskRef,
-    UploadState,
-)
+from shared.models.job import AttemptRef, Command, Fence, Job, JobRef, TaskRef, UploadState
 from shared.models.task import Page, Task, TaskStatus
 from shared.ports import Applied, PageDecision, Ports, TaskChange
 from shared.services.ask import ask_to_settle
@@ -63,7 +55,7 @@ def _set_off(job: Job, ports: Ports) -> None:
     ports.bus.publish("command", block_messages(job, range(job.page_count)))
     if job.upload.state is not UploadState.DONE:
         enqueue(job, ports)
-    elif job.sync.state is SyncState.PENDING:
+    elif awaits_sync(job):
         ports.bus.publish("sync", [{"account_id": job.account_id, "job_id": job.job_id}])
 
 

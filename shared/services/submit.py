@@ -31,6 +31,7 @@ from shared.services.attempts import blob_name, spec_name
 from shared.services.catalog import offered_types
 from shared.services.control import PAGES_TOGETHER, block_messages
 from shared.services.expand import payload_name
+from shared.services.inputs import input_list, inputs_name
 from shared.services.projects import check_project
 from shared.services.upload_daemon import enqueue, files_name, listed
 from shared.services.uploads import held
@@ -259,13 +260,14 @@ def _objects(job: Job, plan: _Plan, payload: bytes) -> list[tuple[str, bytes, st
     Of a job that waits for its upload, agents learn when that is finished; only the end of it may write their list.
     """
     environment = merge_environment(plan.packages, plan.submission.environment)
-    known = (spec_name(job), orjson.dumps({"environment": environment, "inputs": plan.inputs}))
+    objects = [(payload_name(job.ref), payload, "application/jsonl")]
     if plan.awaits_upload:
-        known = (files_name(job.ref), listed(environment, _awaited(plan.submission)))
-    return [
-        (payload_name(job.ref), payload, "application/jsonl"),
-        (*known, "application/json"),
-    ]
+        files = listed(environment, _awaited(plan.submission))
+        return [*objects, (files_name(job.ref), files, "application/json")]
+    if plan.inputs:
+        objects.append((inputs_name(job.ref), input_list(plan.inputs), "text/plain"))
+    spec = orjson.dumps({"environment": environment, "inputs": plan.inputs})
+    return [*objects, (spec_name(job), spec, "application/json")]
 
 
 def _awaited(asked: Submission) -> list[AwaitedFile]:

@@ -17,10 +17,11 @@ from shared.core.progress import awaits_upload, with_upload
 from shared.errors import InvalidRequest, NotFound
 from shared.log import log
 from shared.models.account import Principal
-from shared.models.job import Job, JobRef, Upload, UploadState
+from shared.models.job import Job, JobRef, Sync, SyncState, Upload, UploadState
 from shared.models.upload import AwaitedFile, HandedOut, QueuedUpload, SentBytes
 from shared.ports import Ports
 from shared.services.attempts import blob_name, spec_name
+from shared.services.inputs import input_list, inputs_name
 from shared.services.projects import check_job, visible
 from shared.services.uploads import held
 
@@ -153,6 +154,7 @@ def finish_upload(
         raise InvalidRequest({f"upload_files.{path}": why for path, why in missing.items()})
     content = orjson.dumps({"environment": environment, "inputs": inputs})
     ports.blobs.write(spec_name(job), content, "application/json")
+    ports.blobs.write(inputs_name(job.ref), input_list(inputs), "text/plain")
     file_count = len({each["md5"] for each in inputs})
 
     def arrived(now: Job) -> Job:
@@ -193,6 +195,21 @@ def recover(job: Job, ports: Ports) -> None:
         return
     if job.upload.state is UploadState.SENDING:
         _wait(job.ref, "the last upload daemon fell silent", ports)
+
+
+def sent_again(job: Job, reason: str) -> Job:
+    """Return a job whose files the sync did not find: a daemon shall send them; after some tries a person must look.
+
+    Its list of inputs is written anew then, and its sync begins with the first of them.
+    """
+    is_over = job.upload.tries >= MOST_TRIES
+    upload = replace(
+        job.upload,
+        state=UploadState.FAILED if is_over else UploadState.WAITING,
+        reason=f"{reason}, after {job.upload.tries} tries" if is_over else reason,
+    )
+    sync = Sync(state=SyncState.PENDING, total_count=job.sync.total_count)
+    return with_upload(replace(job, sync=sync), upload)
 
 
 def _change(ref: JobRef, change: Callable[[Upload], Upload], ports: Ports) -> Job:

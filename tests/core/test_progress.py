@@ -1,18 +1,29 @@
 """A job's status and sums from its pages."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
 from shared.core.outstanding import missing_pages, unfinished_pages
 from shared.core.progress import (
+    awaits_sync,
     frees_machines,
     ordered,
     scouts_have_passed,
     settled,
+    with_sync,
 )
 from shared.core.task_waiting import why_task_waits
-from shared.models.job import Command, Fence, JobStatus, Sync, SyncState
+from shared.models.job import (
+    Command,
+    Fence,
+    JobStatus,
+    Sync,
+    SyncState,
+    Upload,
+    UploadState,
+)
 from shared.models.task import TaskStatus, WaitingFor
 from tests.builders import NOON, a_job, a_summary, a_task, at
 
@@ -136,3 +147,27 @@ def test_a_retried_job_has_not_ended_even_while_its_tasks_have() -> None:
     job = ordered(job, Command.RETRY_FAILED, Fence.OPEN)
     assert not job.is_ended
     assert not settled(job, failed, at(2)).is_ended
+
+
+def test_news_of_the_sync_are_told_at_once() -> None:
+    job = a_job(status=JobStatus.SYNC_PENDING, sync=Sync(state=SyncState.PENDING, total_count=7))
+    under_way = with_sync(job, Sync(state=SyncState.SYNCING, done_count=3, total_count=7))
+    assert (under_way.status, under_way.waiting_for) == (JobStatus.SYNCING, WaitingFor.SYNC)
+    assert under_way.waiting_note == "3 of 7 files are ready"
+    failed = with_sync(under_way, replace(under_way.sync, state=SyncState.FAILED, reason="gone"))
+    assert (failed.status, failed.waiting_note) == (JobStatus.SYNC_FAILED, "gone")
+    done = with_sync(under_way, Sync(state=SyncState.DONE, done_count=7, total_count=7))
+    assert (done.status, done.waiting_for) == (JobStatus.PENDING, WaitingFor.ADMISSION)
+
+
+@pytest.mark.parametrize("sync", SyncState)
+@pytest.mark.parametrize("upload", UploadState)
+@pytest.mark.parametrize("fence", Fence)
+def test_a_sync_is_awaited_by_jobs_that_live_and_have_all_files_sent(
+    sync: SyncState, upload: UploadState, fence: Fence
+) -> None:
+    job = a_job(sync=Sync(state=sync), upload=Upload(state=upload), fence=fence)
+    is_under_way = sync in (SyncState.PENDING, SyncState.SYNCING)
+    is_sent = upload is UploadState.DONE
+    assert awaits_sync(job) is (is_under_way and is_sent and fence is not Fence.KILLED)
+    assert not awaits_sync(replace(job, ended_at=NOON))

@@ -27,6 +27,7 @@ from shared.services.attempts import blob_name, spec_name
 from shared.services.audit import audit
 from shared.services.control import PAGES_TOGETHER
 from shared.services.expand import payload_name
+from shared.services.inputs import input_list, inputs_name
 from shared.services.sweep import ask_to_sweep, cancel_stale, sweep_jobs, sweep_pages
 from tests.builders import a_job
 from tests.md5 import md5_of
@@ -113,8 +114,9 @@ class Farm:
         job = a_job(**given | fields)
         blobs = self.ports.blobs
         blobs.write(payload_name(job.ref), "".join(lines).encode(), "application/jsonl")
-        spec = {"environment": {"A": "B"}, "inputs": self.upload(inputs or {})}
+        spec: dict[str, Any] = {"environment": {"A": "B"}, "inputs": self.upload(inputs or {})}
         blobs.write(spec_name(job), json.dumps(spec).encode(), "application/json")
+        blobs.write(inputs_name(job.ref), input_list(spec["inputs"]), "text/plain")
         self.ports.jobs.create_job(job)
         return job.ref
 
