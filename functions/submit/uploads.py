@@ -7,9 +7,10 @@ from flask import Request, Response
 
 from functions.submit.callers import caller
 from shared import wiring
-from shared.http import BODY_LIMIT_BYTES, MIB, Reply, read_body, read_json
+from shared.http import MIB, Reply, read_body, read_json
 from shared.schemas.loading import load
 from shared.schemas.uploads import (
+    MAX_FINISH_BYTES,
     CompletedUploadSchema,
     DaemonSchema,
     FinishedUploadSchema,
@@ -79,7 +80,7 @@ def finish_upload(request: Request, upload_id: str) -> Reply:
     Whoever may submit, for jobs of their projects; bodies up to 32 MB.
     """
     principal = caller(request)
-    md5s = load(_FINISHED_UPLOAD, read_json(request, BODY_LIMIT_BYTES))
+    md5s = load(_FINISHED_UPLOAD, read_json(request, MAX_FINISH_BYTES))
     upload_daemon.finish_upload(principal, upload_id, _daemon(request), md5s, wiring.ports())
     return {}
 

@@ -24,11 +24,15 @@ class QueuedUpload:
 
 
 class AwaitedFile(NamedTuple):
-    """A file that a daemon shall send. `source` is the artist's path, `path` the node's, `md5` None where unknown."""
+    """A file that a daemon shall send. `source` is the artist's path, `path` the node's, `md5` None where unknown.
+
+    `size_bytes` is what it had when the job was submitted: without an MD5, the daemon may find another file there.
+    """
 
     source: str
     path: str
     md5: str | None
+    size_bytes: int
     executable: bool
 
 

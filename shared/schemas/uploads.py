@@ -12,6 +12,8 @@ from shared.schemas.md5 import PATTERN, is_md5
 
 MAX_OFFERED_FILES = 500
 MAX_SENT_FILES = 200_000
+# What the body of `finish` may hold: each path twice, and its MD5.
+MAX_FINISH_BYTES = 32 * 1024**2
 MAX_FILE_BYTES = 5 * 1024**4
 
 

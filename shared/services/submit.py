@@ -5,9 +5,11 @@ object is written under the job's own name, and every message may come twice.
 """
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -20,13 +22,14 @@ from shared.core.progress import with_upload
 from shared.errors import InvalidRequest
 from shared.models.account import InstanceType, Package, Principal
 from shared.models.job import Block, Job, JobStatus, Sync, SyncState, Upload, UploadState
-from shared.models.submission import Submission, SubmittedTask
+from shared.models.submission import Submission, SubmittedFile, SubmittedTask
 from shared.models.task import TASKS_PER_PAGE, WaitingFor
 from shared.models.upload import AwaitedFile
 from shared.ports import CatalogStore, Ports
 from shared.schemas.bounded import MAX_COMPLAINTS
 from shared.schemas.loading import load
 from shared.schemas.submission import SubmissionSchema
+from shared.schemas.uploads import MAX_FINISH_BYTES
 from shared.services.attempts import blob_name, spec_name
 from shared.services.catalog import offered_types
 from shared.services.control import PAGES_TOGETHER, block_messages
@@ -34,7 +37,10 @@ from shared.services.expand import payload_name
 from shared.services.inputs import input_list, inputs_name
 from shared.services.projects import check_project
 from shared.services.upload_daemon import enqueue, files_name, listed
-from shared.services.uploads import held
+from shared.services.uploads import MAX_LOOKED_FOR, held
+
+# What a daemon's `finish` has of each file beside its path, twice.
+_FINISH_BYTES_A_FILE = len(json.dumps({"": {"source": "", "md5": "q7sQ0v8m0zqL0m5Z1y2rWg=="}}))
 
 _SCHEMA = SubmissionSchema()
 # Kept from one request to the next: to start threads takes longer than to write a small object.
@@ -94,7 +100,7 @@ def _plan(
         wrong["software_package_ids"] = f"not for {machine.operating_system}"
     elif clashing := conflicts(packages):
         wrong["software_package_ids"] = f"cannot be used together: {', '.join(clashing)}"
-    inputs, are_there = _inputs(principal.account_id, submission, ports, wrong)
+    inputs, awaits_upload = _inputs(principal.account_id, submission, ports, wrong)
     if wrong or machine is None:
         raise InvalidRequest(wrong)
     return _Plan(
@@ -103,27 +109,29 @@ def _plan(
         offered=offered,
         packages=packages,
         inputs=inputs,
-        awaits_upload=not are_there,
+        awaits_upload=awaits_upload,
     )
 
 
 def _inputs(
     account_id: str, submission: Submission, ports: Ports, wrong: dict[str, str]
 ) -> tuple[list[Mapping[str, Any]], bool]:
-    """Return each file once, as a node shall have it, and whether the store has all of their bytes.
+    """Return each file once, as a node shall have it, and whether an upload daemon shall send some of them.
 
-    Bytes that are not there are added to `wrong`, unless an upload daemon shall send them.
+    What can be neither on the node nor in the store is added to `wrong`.
     """
     missing_md5 = "no MD5: local_upload must be true, or every file must be in the store already"
     is_daemons = not submission.is_uploaded_by_client
-    are_there = True
+    awaits_upload = False
     found: dict[str, Mapping[str, Any]] = {}
     names: dict[str, int] = {}
     for index, file in enumerate(submission.files):
+        if len(wrong) >= MAX_COMPLAINTS:
+            break
         if file.md5 is not None:
             names.setdefault(blob_name(account_id, file.md5), index)
         elif is_daemons:
-            are_there = False
+            awaits_upload = True
         else:
             wrong["local_upload"] = f"upload_files.{index} has {missing_md5}"
             continue
@@ -137,21 +145,45 @@ def _inputs(
             "size": file.size_bytes,
             "executable": file.is_executable,
         }
-    stored = held(names, ports.blobs) if names else {}
-    for name, index in names.items():
+    if not _are_stored(names, submission, ports, wrong) and is_daemons:
+        awaits_upload = True
+    if awaits_upload and _finish_bytes(submission.files) > MAX_FINISH_BYTES:
+        wrong["upload_files"] = "too many for one upload daemon: send fewer files, or shorter paths"
+    return list(found.values()), awaits_upload
+
+
+def _are_stored(
+    names: Mapping[str, int], submission: Submission, ports: Ports, wrong: dict[str, str]
+) -> bool:
+    """Tell whether the store has all these blobs; what it lacks is added to `wrong`, unless a daemon shall send it.
+
+    Of more than 5,000 only the first are sought: the others a daemon sends anyhow, and the sync finds out.
+    Shapes: `names` has the position of a file that each is of.
+    """
+    sought = dict(islice(names.items(), MAX_LOOKED_FOR))
+    stored = held(sought, ports.blobs) if sought else {}
+    are_there = len(sought) == len(names)
+    for name, index in sought.items():
+        if len(wrong) >= MAX_COMPLAINTS:
+            break
         file = submission.files[index]
         blob = stored.get(name)
         if blob is not None and blob.size_bytes == file.size_bytes:
             continue
-        if is_daemons:
-            are_there = False
-        elif blob is None:
+        are_there = False
+        if not submission.is_uploaded_by_client:
+            continue
+        if blob is None:
             wrong[f"upload_files.{index}.md5"] = f"not in the store: {file.path}"
         else:
             wrong[f"upload_files.{index}.st_size"] = f"the store holds another size: {file.path}"
-        if len(wrong) >= MAX_COMPLAINTS:
-            break
-    return list(found.values()), are_there
+    return are_there
+
+
+def _finish_bytes(files: Sequence[SubmittedFile]) -> int:
+    """Return how large the body is by which a daemon will say that it has sent the files."""
+    paths = {file.path for file in files}
+    return sum(2 * len(json.dumps(path)) + _FINISH_BYTES_A_FILE for path in paths)
 
 
 def _job(principal: Principal, plan: _Plan, ports: Ports) -> Job:
@@ -277,6 +309,7 @@ def _awaited(asked: Submission) -> list[AwaitedFile]:
             source=file.path,
             path=node_path(file.path),
             md5=file.md5,
+            size_bytes=file.size_bytes,
             executable=file.is_executable,
         )
         for file in files.values()

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from itertools import islice
 
 import orjson
 
@@ -23,7 +24,7 @@ from shared.ports import Ports
 from shared.services.attempts import blob_name, spec_name
 from shared.services.inputs import input_list, inputs_name
 from shared.services.projects import check_job, visible
-from shared.services.uploads import held
+from shared.services.uploads import MAX_LOOKED_FOR, held
 
 # Daemons report every 15 s (5 s before version 7), and try a report for up to 11 s.
 LEASE = timedelta(seconds=90)
@@ -141,8 +142,9 @@ def finish_upload(
 ) -> None:
     """Let a job go on whose files are all in the store, whoever says so; the agents' list gets the MD5s.
 
-    Files that have not arrived send the upload back into the queue, and after some tries its job fails visibly.
-    Raises: Forbidden; NotFound; InvalidRequest naming the files that are missing.
+    Files that have not arrived send the upload back into the queue, and after some tries its job fails visibly; those
+    beyond the first 5,000 only the sync looks for. Raises: Forbidden; NotFound; InvalidRequest naming the files that
+    are missing.
     """
     job = _job(principal, upload_id, ports)
     if not awaits_upload(job):
@@ -239,19 +241,20 @@ def _inputs(
 ) -> tuple[list[dict[str, object]], dict[str, str]]:
     """Return each file as a node shall have it, and why some are not there, by the artist's path."""
     known = {file.source: file.md5 or md5s.get(file.source) for file in files}
-    names = {md5: blob_name(job.account_id, md5) for md5 in known.values() if md5}
+    md5s_there = dict.fromkeys(md5 for md5 in known.values() if md5)
+    names = {md5: blob_name(job.account_id, md5) for md5 in islice(md5s_there, MAX_LOOKED_FOR)}
     stored = held(names.values(), ports.blobs)
     found: dict[str, dict[str, object]] = {}
     missing: dict[str, str] = {}
     for file in files:
         md5 = known[file.source]
         said = md5s.get(file.source, md5)
-        blob = stored.get(names[md5]) if md5 else None
+        blob = stored.get(names.get(md5, "")) if md5 else None
         if md5 is None:
             missing[file.source] = "no MD5 was reported"
         elif said != md5:
             missing[file.source] = "has changed since the job was submitted"
-        elif blob is None:
+        elif blob is None and md5 in names:
             missing[file.source] = "has not arrived in the store"
         elif found.get(file.path, {"md5": md5})["md5"] != md5:
             missing[file.source] = f"another file is at {file.path} on the node"
@@ -259,7 +262,7 @@ def _inputs(
             found[file.path] = {
                 "path": file.path,
                 "md5": md5,
-                "size": blob.size_bytes,
+                "size": blob.size_bytes if blob else file.size_bytes,
                 "executable": file.executable,
             }
         if len(missing) >= MAX_COMPLAINTS:

@@ -34,6 +34,10 @@ _SIGNERS = ThreadPoolExecutor(16, thread_name_prefix="sign")
 _KEPT_S = 300.0
 _REMEMBERED = 200_000
 
+# So many files one call of a client looks for in the store: it has a minute for its answer, and to ask costs about a
+# millisecond of processor time for each. The sync looks for all of them.
+MAX_LOOKED_FOR = 5_000
+
 _held: dict[str, float] = {}
 
 

@@ -14,6 +14,7 @@ from shared.models.job import Command, Job, JobRef, JobStatus, SyncState
 from shared.models.task import WaitingFor
 from shared.services import submit
 from shared.services.expand import expand
+from shared.services.sync import sync
 from tests.functions.conftest import Studio, object_names, submission
 from tests.golden_files import check_golden
 from tests.md5 import md5_of
@@ -136,6 +137,25 @@ def test_a_job_with_inputs_syncs_first(studio: Studio) -> None:
         {"path": "/tools/run.sh", "md5": md5_of(b"#!/bin/sh"), "size": 9, "executable": True},
         {"path": "/vol/otter/copy.ma", "md5": md5_of(b"scene"), "size": 5, "executable": False},
     ]
+
+
+def test_of_very_many_files_the_first_are_looked_for_and_the_sync_names_the_others(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submit, "MAX_LOOKED_FOR", 2)
+    stored = [studio.upload(f"{n}".encode(), path=f"/tex/{n}") for n in range(2)]
+    lost = [
+        stored[0] | {"md5": md5_of(f"lost {n}".encode()), "destination": f"/tex/lost{n}"}
+        for n in range(3)
+    ]
+    refused = studio.post("/jobs/", submission(upload_files=[stored[0], *lost]))
+    assert list(refused.json["error"]["fields"]) == ["upload_files.1.md5"]
+    job = the_job(studio, submitted(studio, upload_files=[*stored, *lost]))
+    assert (job.status, job.sync.total_count) == (JobStatus.SYNC_PENDING, 5)
+    sync(job.ref, wiring.ports())
+    job = the_job(studio, job.job_id)
+    assert (job.status, "/tex/lost0" in job.waiting_note) == (JobStatus.SYNC_FAILED, True)
+    assert "3 such files" in job.waiting_note
 
 
 def test_the_submission_is_kept_without_its_tasks(studio: Studio) -> None:

@@ -15,6 +15,7 @@ from shared.http import BODY_LIMIT_BYTES
 from shared.models.account import Package, Project, Provider, Variable
 from shared.models.job import AttemptRef
 from shared.schemas.bounded import MAX_COMPLAINTS
+from shared.schemas.submission import MAX_FILES
 from shared.stores.documents import job_fields
 from tests.functions.conftest import ROOT, Studio, submission
 from tests.functions.test_submit_jobs import submitted, the_job
@@ -163,6 +164,31 @@ def test_only_the_first_faults_of_a_long_list_are_told(studio: Studio) -> None:
     wrong = submission(notify={"emails": [7] * 100}, metadata=unnamed)
     fields = studio.post("/jobs/", wrong).json["error"]["fields"]
     assert len(fields) == 2 * MAX_COMPLAINTS
+
+
+def test_a_body_is_full_before_a_job_has_too_many_files_as_the_clients_describe_them() -> None:
+    (file, *_) = submission("clarisse-daemon")["upload_files"]
+    told = file | {
+        "destination": "/vol/otter/show/sh0042/tex/asset_00042.tx",
+        "md5": md5_of(b"texture"),
+        **dict.fromkeys(("st_atime", "st_mtime", "st_ctime"), 1767000111.5338206),
+        "st_ino": 12345678,
+        "st_uid": 1002,
+        "st_gid": 1002,
+    }
+    assert len(told["destination"]) == 41
+    file_count = BODY_LIMIT_BYTES // len(f"{json.dumps(told)}, ")
+    assert 105_000 < file_count < 110_000  # docs/operations.md tells
+    needed = {name: told[name] for name in ("destination", "md5", "st_size")}
+    assert MAX_FILES * len(f"{json.dumps(needed)}, ") < BODY_LIMIT_BYTES
+
+
+def test_of_many_files_at_one_place_of_the_node_the_first_are_told(studio: Studio) -> None:
+    files = [
+        {"destination": "/tex/a", "md5": md5_of(f"{n}".encode()), "st_size": 1} for n in range(100)
+    ]
+    fields = studio.post("/jobs/", submission(upload_files=files)).json["error"]["fields"]
+    assert len(fields) == MAX_COMPLAINTS
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,9 @@ from shared import wiring
 from shared.models.account import Role, User
 from shared.models.job import JobRef, JobStatus, SyncState, UploadState
 from shared.models.task import WaitingFor
+from shared.services import submit as submit_service
+from shared.services import sync as sync_service
+from shared.services import upload_daemon
 from shared.services.attempts import spec_name
 from shared.services.sync import sync
 from shared.services.upload_daemon import MOST_TRIES, files_name
@@ -384,6 +387,109 @@ def test_after_some_tries_in_vain_a_person_must_look(studio: Studio) -> None:
     job = job_of(studio, job_id)
     assert (job.status, job.waiting_for) == (JobStatus.SYNC_FAILED, WaitingFor.UPLOAD)
     assert SCENE in job.waiting_note
+
+
+# More files than one call looks for
+
+
+TEXTURES = {f"/tex/{n}": f"texture {n}".encode() for n in range(5)}
+
+
+@pytest.fixture(name="few_together")
+def few_together_fixture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call looks for two files, and so does a message."""
+    monkeypatch.setattr(submit_service, "MAX_LOOKED_FOR", 2)
+    monkeypatch.setattr(upload_daemon, "MAX_LOOKED_FOR", 2)
+    monkeypatch.setattr(sync_service, "FILES_TOGETHER", 2)
+
+
+def submit_textures(studio: Studio, **changed: Any) -> str:
+    files = [asked(path, content) for path, content in TEXTURES.items()]
+    return submit(studio, upload_files=files, **changed)
+
+
+def said(contents: dict[str, bytes]) -> dict[str, Any]:
+    return {path: {"source": path, "md5": md5_of(each)} for path, each in contents.items()}
+
+
+def sync_all(studio: Studio, job_id: str) -> Any:
+    """Play the messages of a job's sync; returns the job afterwards."""
+    for _ in range(3):
+        sync(job_of(studio, job_id).ref, wiring.ports())
+    return job_of(studio, job_id)
+
+
+def sizes_of(studio: Studio, job_id: str) -> dict[str, int]:
+    """Return what the agents are told, by path."""
+    spec = orjson.loads(wiring.blobs().read(spec_name(job_of(studio, job_id))))
+    return {each["path"]: each["size"] for each in spec["inputs"]}
+
+
+@pytest.mark.usefixtures("few_together")
+def test_files_beyond_those_that_finish_looks_for_are_synced_with_the_sizes_of_the_store(
+    studio: Studio,
+) -> None:
+    job_id = submit_textures(studio)
+    take(studio)
+    contents = TEXTURES | {"/tex/2": b"saved once more", "/tex/4": b"and another"}
+    assert finish(studio, job_id, send(studio, contents)).status_code == 200
+    job = sync_all(studio, job_id)
+    assert (job.sync.state, job.sync.done_count) == (SyncState.DONE, 5)
+    assert sizes_of(studio, job_id) == {path: len(each) for path, each in contents.items()}
+
+
+@pytest.mark.usefixtures("few_together")
+def test_what_the_sync_does_not_find_of_an_upload_is_sent_by_the_next_daemon(
+    studio: Studio,
+) -> None:
+    job_id = submit_textures(studio)
+    take(studio)
+    send(studio, {path: each for path, each in TEXTURES.items() if path != "/tex/3"})
+    assert finish(studio, job_id, said(TEXTURES)).status_code == 200
+    job = sync_all(studio, job_id)
+    assert (job.status, job.waiting_for) == (JobStatus.UPLOAD_PENDING, WaitingFor.UPLOAD)
+    assert "/tex/3 is missing" in job.waiting_note
+    assert take(studio)["id"] == job_id
+    assert finish(studio, job_id, send(studio, TEXTURES)).status_code == 200
+    assert sync_all(studio, job_id).sync.state is SyncState.DONE
+
+
+@pytest.mark.usefixtures("few_together")
+def test_what_no_daemon_ever_sends_is_for_a_person_to_look_at(studio: Studio) -> None:
+    job_id = submit_textures(studio)
+    send(studio, {path: TEXTURES[path] for path in ("/tex/0", "/tex/1")})
+    for _ in range(MOST_TRIES):
+        assert take(studio)["id"] == job_id
+        assert finish(studio, job_id, said(TEXTURES)).status_code == 200
+        job = sync_all(studio, job_id)
+    assert take(studio) is None
+    assert (job.status, job.waiting_for) == (JobStatus.SYNC_FAILED, WaitingFor.UPLOAD)
+    assert "/tex/2 is missing" in job.waiting_note
+    studio.put("/jobs_multi", {"action": "retry_sync", "jobids": [job_id]})
+    assert take(studio)["id"] == job_id
+
+
+@pytest.mark.usefixtures("few_together")
+def test_many_stored_files_that_a_daemon_shall_send_are_left_to_it(studio: Studio) -> None:
+    files = [studio.upload(content, path) for path, content in TEXTURES.items()]
+    job_id = submit(studio, upload_files=files)
+    assert job_of(studio, job_id).status is JobStatus.UPLOAD_PENDING
+    assert list(take(studio)["upload_files"]) == list(TEXTURES)
+    assert finish(studio, job_id, said(TEXTURES)).status_code == 200
+    assert sync_all(studio, job_id).sync.state is SyncState.DONE
+
+
+def test_an_upload_that_no_daemon_could_ever_finish_is_refused(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said_bytes = len(orjson.dumps(said(TEXTURES)))
+    monkeypatch.setattr(submit_service, "MAX_FINISH_BYTES", said_bytes)
+    files = [asked(path, content) for path, content in TEXTURES.items()]
+    body = submission(local_upload=False, location="", upload_files=files)
+    reply = studio.post("/jobs/", body)
+    assert (reply.status_code, list(reply.json["error"]["fields"])) == (422, ["upload_files"])
+    monkeypatch.setattr(submit_service, "MAX_FINISH_BYTES", 2 * said_bytes)
+    assert studio.post("/jobs/", body).status_code == 201
 
 
 def test_two_files_at_one_place_of_the_node_are_told(studio: Studio) -> None:
