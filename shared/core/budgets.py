@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
+from fractions import Fraction
 from math import ceil
 from typing import NamedTuple
 
@@ -52,15 +53,17 @@ def attempt_micros(jobs: Sequence[Job], pages: Pages, now: datetime) -> dict[Job
     others: defaultdict[tuple[str, bool], list[float]] = defaultdict(list)
     for job in jobs:
         if (minutes := known[job.ref]) is not None:
-            others[job.instance_type, job.is_preemptible].append(minutes)
+            others[job.instance_type, job.is_preemptible].append(float(minutes))
     found = {}
     for job in jobs:
-        minutes = known[job.ref]
-        if minutes is None:
+        price, minutes = job.price_micros_per_minute, known[job.ref]
+        if minutes is not None:
+            micros = ceil(minutes * price)
+        else:
             believed = prior(others[job.instance_type, job.is_preemptible])
             usual = UNKNOWN_MINUTES if believed is None else believed
-            minutes = max(usual, _running_minutes(job, pages.get(job.ref, ()), now))
-        found[job.ref] = ceil(max(minutes, 1) * job.price_micros_per_minute)
+            micros = ceil(max(usual, _running_minutes(job, pages.get(job.ref, ()), now)) * price)
+        found[job.ref] = max(micros, price)
     return found
 
 
@@ -75,7 +78,7 @@ def under_way(
     return sum(in_flight.get(ref, 0) * attempt_micros[ref] for ref in paid)
 
 
-def _known_minutes(job: Job, pages: Sequence[PageSummary]) -> float | None:
+def _known_minutes(job: Job, pages: Sequence[PageSummary]) -> Fraction | None:
     """Return what the job's ended attempts have taken, in minutes at its price; None before the first.
 
     The pages count as ended also what was withdrawn before any claim and cost nothing, so their average may be too low.
@@ -86,10 +89,10 @@ def _known_minutes(job: Job, pages: Sequence[PageSummary]) -> float | None:
     price = job.price_micros_per_minute
     if cost_micros <= 0 or price <= 0:
         return None
-    by_attempt = cost_micros / max(sum(page.ended_count for page in pages), 1)
+    by_attempt = Fraction(cost_micros, max(sum(page.ended_count for page in pages), 1))
     ran_count = sum(page.counts.get(status, 0) for page in pages for status in _RAN)
-    most = UNKNOWN_MINUTES * price
-    by_task = min(cost_micros / ran_count, most) if ran_count else most
+    most = Fraction(UNKNOWN_MINUTES * price)
+    by_task = min(Fraction(cost_micros, ran_count), most) if ran_count else most
     return max(by_attempt, by_task) / price
 
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shared.core.admission import Turn, turns
@@ -160,13 +160,22 @@ def test_of_several_limits_the_one_that_leaves_the_least_is_told(
 def forecast(
     *pages: PageSummary, others: Sequence[tuple[Job, PageSummary]] = (), **job: Any
 ) -> int:
-    mine = a_job(price_micros_per_minute=PRICE, **job)
+    mine = a_job(**{"price_micros_per_minute": PRICE} | job)
     there = {each.ref: [page] for each, page in others} | {mine.ref: list(pages)}
     return attempt_micros([mine, *(each for each, _ in others)], there, NOON)[mine.ref]
 
 
 def test_an_attempt_costs_what_those_before_it_did() -> None:
     assert forecast(ended(30 * PRICE, success=2), ended(30 * PRICE, downloaded=1)) == 20 * PRICE
+
+
+@given(st.integers(1, 10**7), st.integers(1, 10**5), st.integers(1, 5000))
+@example(1500, 11, 5)
+def test_what_an_attempt_costs_is_right_to_the_micro_dollar(
+    price: int, minutes: int, count: int
+) -> None:
+    found = forecast(ended(minutes * price, success=count), price_micros_per_minute=price)
+    assert found == max(-(-minutes * price // count), price)
 
 
 def test_a_task_that_was_tried_again_costs_all_of_its_attempts() -> None:
