@@ -143,6 +143,40 @@ def test_a_budget_for_good_knows_no_month(farm: Farm) -> None:
     assert farm.placed(ref) == []
 
 
+def test_of_several_budgets_each_holds_for_what_it_pays_and_the_tightest_is_told(
+    farm: Farm,
+) -> None:
+    give(farm, 4)
+    give(farm, 1, "relay")
+    give(farm, 9, "otter")
+    relay = farm.submit(3, project="relay")
+    assert "project relay" in farm.job(relay).waiting_note
+    otter = farm.submit(5, project="otter")
+    assert (in_flight(farm, relay), in_flight(farm, otter)) == (1, 3)
+    assert "the account's" in farm.job(otter).waiting_note
+    remove_budget(farm.account_id, "", farm.ports.accounts)
+    farm.push("admit")
+    assert (in_flight(farm, relay), in_flight(farm, otter)) == (1, 5)
+
+
+def test_the_budget_of_a_project_that_is_archived_or_gone_holds_until_it_is_removed(
+    farm: Farm,
+) -> None:
+    give(farm, 1, "relay")
+    ref = farm.submit(3, project="relay")
+    farm.ports.accounts.save_project(farm.account_id, Project(name="relay", is_active=False))
+    farm.push("admit")
+    assert in_flight(farm, ref) == 1
+    wiring.firestore_client().document(f"accounts/{farm.account_id}/projects/relay").delete()
+    farm.push("admit")
+    assert in_flight(farm, ref) == 1
+    (use,) = budgets_in_use(farm.account_id, farm.ports)
+    assert use.under_way_micros == HOUR
+    remove_budget(farm.account_id, "relay", farm.ports.accounts)
+    farm.push("admit")
+    assert in_flight(farm, ref) == 3
+
+
 def test_a_burst_of_thousands_cannot_go_over_it(farm: Farm) -> None:
     farm.limit(5000)
     give(farm, 120)
