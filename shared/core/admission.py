@@ -10,6 +10,8 @@ from shared.models.account import Account
 from shared.models.job import Fence, Job, JobRef, SyncState
 from shared.models.task import LIMITS, PageSummary, TaskStatus, WaitingFor
 
+NOBODY: Mapping[JobRef, Limit] = {}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
@@ -60,12 +62,14 @@ def turns(
     spending: Spending | None = None,
     *,
     unserved: Collection[JobRef] = (),
+    homeless: Mapping[JobRef, Limit] = NOBODY,
 ) -> list[Turn]:
     """Return the jobs that have ready tasks, first come first: priority, then age, then id.
 
     Every attempt in flight counts against the limits, also those of jobs that may start nothing now. What holds a job
     back is the limit that leaves it the fewest attempts; it takes nothing from those that this limit is not for. For
-    the `unserved` no machine can be had for long: of them no more are placed than find out when that is over.
+    the `unserved` no machine can be had for long: of them no more are placed than find out when that is over. The
+    `homeless` cannot be placed anywhere, for which each has a limit of its own.
     """
     in_flight = in_flight_counts(pages)
     shared = limits_of(account, jobs, in_flight, spending)
@@ -76,7 +80,9 @@ def turns(
             continue
         own = own_limits(job, in_flight)
         limits = [each for each in shared if job.ref in each.takes] + own
-        if job.ref in unserved:
+        if job.ref in homeless:
+            limits.insert(0, homeless[job.ref])
+        elif job.ref in unserved:
             limits.insert(0, probes(job, pages[job.ref]))
         binding = min(limits, key=lambda each: each.room(job.ref))
         quota = min(binding.room(job.ref), count)

@@ -5,7 +5,8 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
-from shared.core.admission import Turn, is_admissible, turns
+from shared.core.admission import Turn, is_admissible, ready_count, turns
+from shared.core.limits import Limit
 from shared.core.placement import home_for
 from shared.core.recovery import at_home
 from shared.core.unserved import is_unserved
@@ -58,7 +59,14 @@ def _round(mine: Round, ports: Ports) -> Round:
     # The ledger is summed only after the pages were read: what ends in between is counted twice, and never missed.
     spent = spending(account, jobs, pages, ports)
     unserved = [job for job in jobs if job.unserved_since and is_unserved(job, ports.now())]
-    found = turns(account, jobs, pages, spent, unserved={job.ref for job in unserved})
+    found = turns(
+        account,
+        jobs,
+        pages,
+        spent,
+        unserved={job.ref for job in unserved},
+        homeless=_homeless(jobs, pages, ports),
+    )
     placed_count, faults = _take_turns(found, pages, mine, ports)
     has_backlog = placed_count < sum(turn.ready_count for turn in found)
     _tell_those_without_a_turn(jobs, found, pages, ports)
@@ -74,6 +82,22 @@ def _round(mine: Round, ports: Ports) -> Round:
     if faults:
         raise faults[0]
     return mine
+
+
+def _homeless(
+    jobs: Sequence[Job], pages: Mapping[JobRef, Sequence[PageSummary]], ports: Ports
+) -> dict[JobRef, Limit]:
+    """Return why jobs that could start can be placed nowhere: they take nothing of what others could use."""
+    looking = [job for job in jobs if not job.orchestrator_id and ready_count(job, pages)]
+    orchestrators = ports.orchestrators.orchestrators() if looking else []
+    found = {}
+    for job in looking:
+        choice = home_for(job, orchestrators, store_region=ports.store_region, now=ports.now())
+        if choice.orchestrator_id is None:
+            reason = choice.waiting_for or WaitingFor.ADMISSION
+            takes = {job.ref: 1}
+            found[job.ref] = Limit(reason=reason, left=0, takes=takes, note=choice.note)
+    return found
 
 
 def _take_turns(

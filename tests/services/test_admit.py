@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import cycle
+from typing import Any
 
 import pytest
 
@@ -160,24 +160,41 @@ def test_a_job_says_why_it_runs_where_it_runs(farm: Farm) -> None:
     assert found["weights"]["expected_minutes"] == WEIGHTS.expected_minutes
 
 
+@dataclass
+class EditedMeanwhile:
+    """Orchestrators of which a job asks for another machine whenever they are listed."""
+
+    farm: Farm
+    ref: JobRef
+
+    def orchestrators(self) -> list[Orchestrator]:
+        self.farm.ports.jobs.change_job(self.ref, lambda job: replace(job, instance_type="abacus"))
+        return self.farm.ports.orchestrators.orchestrators()
+
+
 def test_a_job_that_is_edited_while_its_home_is_chosen_is_not_sent_where_it_cannot_run(
     farm: Farm,
 ) -> None:
     farm.limit(0)
     ref = farm.submit()
     farm.limit(1)
-    types = cycle([farm.instance_type, "abacus"])
-
-    def now() -> datetime:
-        machine = next(types)
-        farm.ports.jobs.change_job(ref, lambda job: replace(job, instance_type=machine))
-        return wiring.now()
-
-    admit(farm.account_id, replace(farm.ports, now=now))
+    edited: Any = EditedMeanwhile(farm, ref)
+    admit(farm.account_id, replace(farm.ports, orchestrators=edited))
     assert (farm.job(ref).orchestrator_id, farm.placed(ref)) == ("", [])
     farm.ports.jobs.change_job(ref, lambda job: replace(job, instance_type=farm.instance_type))
     farm.push("admit")
     assert farm.job(ref).orchestrator_id == farm.account_id
+
+
+def test_a_job_that_can_be_placed_nowhere_takes_nothing_from_those_that_can(farm: Farm) -> None:
+    farm.limit(2)
+    nowhere = farm.submit(4, instance_type="nobody-has-it", priority=9)
+    ref = farm.submit(3)
+    assert farm.placed(ref) == ["000-1", "001-1"]
+    assert farm.job(nowhere).waiting_for is WaitingFor.ZONE_OFF
+    farm.push("admit")
+    assert farm.job(nowhere).waiting_for is WaitingFor.ZONE_OFF
+    assert farm.job(ref).waiting_for is WaitingFor.LIMIT
 
 
 def test_a_machine_type_that_nobody_offers_is_told(farm: Farm) -> None:
