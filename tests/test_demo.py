@@ -22,7 +22,8 @@ def test_an_interrupted_demo_says_so_in_one_line(tmp_path: Path) -> None:
             "PYTHONUNBUFFERED": "1",
         }
         demo = subprocess.Popen(
-            [sys.executable, "-m", "demo"],
+            # who runs the tests in the background has this signal ignored
+            ["env", "--default-signal=INT", sys.executable, "-m", "demo"],
             cwd=ROOT,
             env=env,
             stdout=subprocess.PIPE,

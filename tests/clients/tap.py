@@ -63,7 +63,7 @@ class Tap:
             return list(self._seen)
 
     def lose_next_answer(self, path: str) -> None:
-        """Cut the connection instead of passing on the next answer for a path; the server has done its work by then."""
+        """Cut the connection instead of passing on the next answer for a path that is no refusal; the work is done."""
         self._lost.add(path)
 
     def before_next_answer(self, path: str, then: Callable[[], None]) -> None:
@@ -101,8 +101,10 @@ class Tap:
         )
         with self._lock:
             self._seen.append(exchange)
-            is_lost = exchange.path in self._lost
-            self._lost.discard(exchange.path)
+            is_refused = exchange.status >= http.HTTPStatus.BAD_REQUEST
+            is_lost = exchange.path in self._lost and not is_refused
+            if is_lost:
+                self._lost.discard(exchange.path)
             then = self._then.pop(exchange.path, None)
         if then is not None:
             then()

@@ -148,8 +148,9 @@ def an_answer_that_got_lost(artist: Artist) -> None:
     [path] = artist.write({"scene.ma": unique()})
     artist.tap.lose_next_answer("/jobs/")
     ref = artist.submit(["true"], upload_paths=[path])
-    posted = artist.tap.seen("POST", "/jobs/")
-    assert [each.status for each in posted] == [201, 201]
+    posted = [each.status for each in artist.tap.seen("POST", "/jobs/")]
+    # Before it there may be refusals of what a client by itself has not uploaded: see Artist.submit.
+    assert [status for status in posted if status != 422] == [201, 201]
     assert job_ids(artist) == [ref.job_id]
 
 
