@@ -1,6 +1,7 @@
 """Who may call what: every role, every route, as the one table says."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from shared import wiring
 from shared.core.permissions import ALLOWED, Action
 from shared.models.account import Period, Project, Role, User
 from shared.services.budgets import set_budget
+from tests.core.farm import an_orchestrator
 from tests.functions.conftest import ROOT, Studio
 from tests.functions.everything import Call, Things, calls
 from tests.functions.frames import render, submit
@@ -104,6 +106,17 @@ def test_administrators_see_all_projects_and_users_their_own(studio: Studio, rol
     assert statuses == [404] * 8 if is_limited else all(status < 300 for status in statuses)
 
 
+@pytest.fixture
+def home(studio: Studio) -> Iterator[None]:
+    """A place where jobs may go, as long as the test runs; nobody answers there."""
+    orchestrator = an_orchestrator(orchestrator_id=f"home-{studio.account_id}")
+    store = wiring.orchestrator_store()
+    store.save_orchestrator(orchestrator)
+    yield
+    store.save_orchestrator(replace(orchestrator, is_enabled=False))
+
+
+@pytest.mark.usefixtures("home")
 @pytest.mark.parametrize("role", Role)
 def test_what_the_account_spends_is_told_to_those_who_read_its_bills_and_to_nobody_else(
     studio: Studio, billing: FlaskClient, role: Role
