@@ -3,15 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from shared.core.admission import Turn, is_admissible, ready_count, turns
 from shared.core.limits import Limit
-from shared.core.placement import home_for
+from shared.core.placement import Choice, home_for
 from shared.core.recovery import at_home
 from shared.core.unserved import is_unserved
 from shared.errors import CloudError, Transient, Unreachable
 from shared.log import log, reason_of
+from shared.models.farm import Orchestrator
 from shared.models.job import Job, JobRef
 from shared.models.task import LIMITS, PageSummary, TaskStatus, WaitingFor
 from shared.ports import Ports, Round
@@ -27,6 +28,17 @@ _TRIES = 6
 # Under a steady stream of calls one handler would go on for ever: after so many rounds a message takes over.
 _ROUNDS = 3
 _WITH_SCHEDULER = "its tasks are with the scheduler"
+
+
+class _Home(NamedTuple):
+    """Where a job that has no place yet shall run, None for nowhere, and what speaks for that."""
+
+    orchestrator: Orchestrator | None
+    choice: Choice
+
+
+Homes = Mapping[JobRef, _Home]
+Pages = Mapping[JobRef, Sequence[PageSummary]]
 
 
 def admit(account_id: str, ports: Ports) -> None:
@@ -59,15 +71,16 @@ def _round(mine: Round, ports: Ports) -> Round:
     # The ledger is summed only after the pages were read: what ends in between is counted twice, and never missed.
     spent = spending(account, jobs, pages, ports)
     unserved = [job for job in jobs if job.unserved_since and is_unserved(job, ports.now())]
+    homes = _homes(jobs, pages, ports)
     found = turns(
         account,
         jobs,
         pages,
         spent,
         unserved={job.ref for job in unserved},
-        homeless=_homeless(jobs, pages, ports),
+        homeless=_homeless(homes),
     )
-    placed_count, faults = _take_turns(found, pages, mine, ports)
+    placed_count, faults = _take_turns(found, pages, homes, mine, ports)
     has_backlog = placed_count < sum(turn.ready_count for turn in found)
     _tell_those_without_a_turn(jobs, found, pages, ports)
     make_room(unserved, found, pages, ports)
@@ -84,27 +97,37 @@ def _round(mine: Round, ports: Ports) -> Round:
     return mine
 
 
-def _homeless(
-    jobs: Sequence[Job], pages: Mapping[JobRef, Sequence[PageSummary]], ports: Ports
-) -> dict[JobRef, Limit]:
-    """Return why jobs that could start can be placed nowhere: they take nothing of what others could use."""
+def _homes(jobs: Sequence[Job], pages: Pages, ports: Ports) -> dict[JobRef, _Home]:
+    """Return where those jobs would run that could start and have no place yet."""
     looking = [job for job in jobs if not job.orchestrator_id and ready_count(job, pages)]
-    orchestrators = ports.orchestrators.orchestrators() if looking else []
+    known = {}
+    if looking:
+        known = {each.orchestrator_id: each for each in ports.orchestrators.orchestrators()}
     found = {}
     for job in looking:
-        choice = home_for(job, orchestrators, store_region=ports.store_region, now=ports.now())
-        if choice.orchestrator_id is None:
-            reason = choice.waiting_for or WaitingFor.ADMISSION
-            takes = {job.ref: 1}
-            found[job.ref] = Limit(reason=reason, left=0, takes=takes, note=choice.note)
+        choice = home_for(
+            job, list(known.values()), store_region=ports.store_region, now=ports.now()
+        )
+        found[job.ref] = _Home(known.get(choice.orchestrator_id or ""), choice)
     return found
 
 
+def _homeless(homes: Homes) -> dict[JobRef, Limit]:
+    """Return why jobs can be placed nowhere: they take nothing of what others could use."""
+    return {
+        ref: Limit(
+            reason=choice.waiting_for or WaitingFor.ADMISSION,
+            left=0,
+            takes={ref: 1},
+            note=choice.note,
+        )
+        for ref, (orchestrator, choice) in homes.items()
+        if orchestrator is None
+    }
+
+
 def _take_turns(
-    found: Sequence[Turn],
-    pages: Mapping[JobRef, Sequence[PageSummary]],
-    mine: Round,
-    ports: Ports,
+    found: Sequence[Turn], pages: Pages, homes: Homes, mine: Round, ports: Ports
 ) -> tuple[int, list[Transient]]:
     """Start what may start of each job; returns how many tasks, and what went wrong with some jobs and may pass.
 
@@ -114,12 +137,15 @@ def _take_turns(
     placed_count = 0
     faults: list[Transient] = []
     for turn in found:
+        ref = turn.job.ref
         try:
-            placed_count += _start(turn, pages[turn.job.ref], mine.until, ports)
+            if turn.quota and ref in homes:
+                turn = replace(turn, job=_at_home(turn.job, homes[ref], ports))
+            placed_count += _start(turn, pages[ref], mine.until, ports)
         except Unreachable:
             raise
         except Exception as error:  # noqa: BLE001  logged, and tried again
-            log("ERROR", "not started", **turn.job.ref._asdict(), reason=reason_of(error))
+            log("ERROR", "not started", **ref._asdict(), reason=reason_of(error))
             if isinstance(error, Transient):
                 faults.append(error)
         if ports.now() >= mine.until:
@@ -131,10 +157,8 @@ def _take_turns(
 def _start(turn: Turn, summaries: Sequence[PageSummary], until: datetime, ports: Ports) -> int:
     """Give as many tasks of one job to the scheduler as its turn allows, before `until`; returns how many."""
     job = turn.job
-    if turn.quota:
-        job = _at_home(job, ports)
-        if not job.orchestrator_id:
-            return 0
+    if turn.quota and not job.orchestrator_id:
+        return 0
     if turn.quota < turn.ready_count:
         _note(job, turn.waiting_for, turn.note, ports)
     elif job.waiting_for in LIMITS or job.waiting_for is WaitingFor.ADMISSION:
@@ -207,23 +231,18 @@ def _hand_over(job: Job, chunks: Sequence[tuple[int, dict[str, int]]], ports: Po
         ask_to_scale(job.orchestrator_id, ports)
 
 
-def _at_home(job: Job, ports: Ports) -> Job:
-    """Return the job with the orchestrator where it runs; none is chosen while none can take it."""
-    if job.orchestrator_id:
+def _at_home(job: Job, home: _Home, ports: Ports) -> Job:
+    """Return the job with the orchestrator where it runs; as it is where there is none for it."""
+    orchestrator, choice = home
+    if orchestrator is None:
         return job
-    orchestrators = ports.orchestrators.orchestrators()
-    choice = home_for(job, orchestrators, store_region=ports.store_region, now=ports.now())
-    if choice.orchestrator_id is None:
-        _note(job, choice.waiting_for or WaitingFor.ADMISSION, choice.note, ports)
-        return job
-    home = next(each for each in orchestrators if each.orchestrator_id == choice.orchestrator_id)
     why: dict[str, Any] = {"scores": choice.scores, "weights": asdict(choice.weights)}
     log(
         "INFO",
         "job placed",
         account_id=job.account_id,
         job_id=job.job_id,
-        orchestrator_id=home.orchestrator_id,
+        orchestrator_id=orchestrator.orchestrator_id,
         **why,
     )
 
@@ -234,7 +253,9 @@ def _at_home(job: Job, ports: Ports) -> Job:
             job.is_preemptible,
         )
         return (
-            now if now.orchestrator_id or is_other else replace(at_home(now, home), placement=why)
+            now
+            if now.orchestrator_id or is_other
+            else replace(at_home(now, orchestrator), placement=why)
         )
 
     return ports.jobs.change_job(job.ref, with_home)
