@@ -30,7 +30,7 @@ from shared.services.uploads import MAX_LOOKED_FOR, held
 LEASE = timedelta(seconds=90)
 # A refused `finish` comes again for up to 11 s; only then may the next daemon have the upload.
 PAUSE = timedelta(seconds=20)
-# So often an upload is handed out whose files then do not arrive, before a person must look at it.
+# So often an upload is handed out that then fails or whose files do not arrive, before a person must look at it.
 MOST_TRIES = 5
 MAX_COMPLAINTS = 20
 _MAX_REASON = 1000
@@ -152,7 +152,7 @@ def finish_upload(
     environment, files = _listed(job, ports)
     inputs, missing = _inputs(job, files, md5s, ports)
     if missing:
-        _send_back(job, daemon, missing, ports)
+        _send_back(job, daemon, _told(missing), ports)
         raise InvalidRequest({f"upload_files.{path}": why for path, why in missing.items()})
     content = orjson.dumps({"environment": environment, "inputs": inputs})
     ports.blobs.write(spec_name(job), content, "application/json")
@@ -174,16 +174,12 @@ def finish_upload(
 def fail_upload(
     principal: Principal, upload_id: str, daemon: str, reason: str, ports: Ports
 ) -> None:
-    """Show on the job why its daemon gave up; nobody else's trouble counts. A retry of the job queues it again.
+    """Show on the job why its daemon gave up, and let the next one try; nobody else's trouble counts.
 
-    Raises: Forbidden; NotFound.
+    After some tries the job fails visibly, and a retry of it queues the upload again. Raises: Forbidden; NotFound.
     """
     job = _job(principal, upload_id, ports)
-    queued = ports.uploads.find(job.ref)
-    if queued is None or queued.holder != daemon:
-        log("INFO", "failure of an upload passed over", job_id=job.job_id)
-        return
-    _fail(job.ref, reason, ports)
+    _send_back(job, daemon, _plain(reason), ports)
 
 
 def recover(job: Job, ports: Ports) -> None:
@@ -270,16 +266,25 @@ def _inputs(
     return list(found.values()), missing
 
 
-def _send_back(job: Job, daemon: str, missing: Mapping[str, str], ports: Ports) -> None:
+def _told(missing: Mapping[str, str]) -> str:
+    path, why = next(iter(missing.items()))
+    more = f" ({len(missing)} such files or more)" if len(missing) > 1 else ""
+    return f"{path}: {why}{more}"
+
+
+def _plain(said: str) -> str:
+    """Return what an artist needs of a daemon's words."""
+    raised = list(_RAISED.finditer(said)) if said.startswith("Traceback") else []
+    last = said[raised[-1].end() :] if raised else said
+    return _CONTROL.sub(" ", last).strip()[:_MAX_REASON] or "the daemon did not say why"
+
+
+def _send_back(job: Job, daemon: str, reason: str, ports: Ports) -> None:
     """Let the next daemon try what this one did not do; only the lease's holder gives it back."""
     queued = ports.uploads.find(job.ref)
     if queued is None or queued.holder != daemon:
-        return
-    path, why = next(iter(missing.items()))
-    reason = f"{path}: {why}"
-    if len(missing) > 1:
-        reason += f" ({len(missing)} such files or more)"
-    if job.upload.tries >= MOST_TRIES:
+        log("INFO", "trouble with an upload passed over", job_id=job.job_id)
+    elif job.upload.tries >= MOST_TRIES:
         _fail(job.ref, f"{reason}, after {job.upload.tries} tries", ports)
     elif ports.uploads.change(queued, holder="", available_at=ports.now() + PAUSE):
         _wait(job.ref, reason, ports)
@@ -290,8 +295,5 @@ def _wait(ref: JobRef, reason: str, ports: Ports) -> None:
 
 
 def _fail(ref: JobRef, reason: str, ports: Ports) -> None:
-    raised = list(_RAISED.finditer(reason)) if reason.startswith("Traceback") else []
-    said = reason[raised[-1].end() :] if raised else reason
-    plain = _CONTROL.sub(" ", said).strip()[:_MAX_REASON] or "the daemon did not say why"
-    _change(ref, lambda now: replace(now, state=UploadState.FAILED, reason=plain), ports)
+    _change(ref, lambda now: replace(now, state=UploadState.FAILED, reason=reason), ports)
     ports.uploads.remove(ref)

@@ -8,7 +8,7 @@ from pathlib import Path
 from shared.models.task import TaskStatus as T
 from tests.clients.artist import Artist
 from tests.clients.matrix import TRAPS
-from tests.clients.uploading import URLS, holds, posts, to_upload, unique
+from tests.clients.uploading import URLS, has_finished, holds, to_upload, unique
 from tests.md5 import md5_of
 
 SUBMITS_ALTHOUGH_UPLOADS_FAILED = ("4.0.7", "5.6.0", "6.3.0")
@@ -101,13 +101,14 @@ def t5_a_daemon_with_nothing_to_upload(artist: Artist) -> None:
     [path] = artist.write({"scene.ma": unique()})
     full = artist.submit(["true"], local_upload=False, upload_paths=[path])
     with artist.daemon(*artist.uploader):
-        artist.wait("the daemon has finished the other", lambda: posts(artist, "finish"))
+        artist.wait("the daemon has finished the other", lambda: has_finished(artist))
     handed = [
         each.answered()["data"]
         for each in artist.tap.seen("PUT", "/uploads/client/next")
         if each.status == 201
     ]
-    assert [list(each["upload_files"]) for each in handed] == [[path]]
+    # More than once only where the client failed by itself: see Artist.submit.
+    assert handed and all(list(each["upload_files"]) == [path] for each in handed)
     artist.farm.wait_for_end(full, "success")
 
 
