@@ -1,6 +1,7 @@
 """Expand: a job's payload becomes pages and tasks, each page in one commit, in any order, as often as asked."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import orjson
 
@@ -9,6 +10,7 @@ from shared.models.task import TASKS_PER_PAGE, Task, TaskStatus
 from shared.ports import Ports
 from shared.services.admit import admit
 from shared.services.control import carry_out
+from shared.tally import aside
 
 
 def payload_name(ref: JobRef) -> str:
@@ -24,8 +26,10 @@ def expand(ref: JobRef, first_page: int, page_count: int, ports: Ports) -> None:
         pages = _pages(job, block.first_page, content.splitlines())
         if block.first_page == 0 and job.command is None:
             ports.jobs.add_page(job, 0, pages.pop(0))
-            admit(ref.account_id, ports)  # the first frames need not wait for the last
-        ports.jobs.add_pages(job, pages)
+            with aside(partial(ports.jobs.add_pages, job, pages)):
+                admit(ref.account_id, ports)  # neither the first frames nor the last pages wait
+        else:
+            ports.jobs.add_pages(job, pages)
     if ports.jobs.job(ref).command_seq:
         carry_out(ref, first_page, page_count, ports)
     admit(ref.account_id, ports)
