@@ -1,8 +1,9 @@
 """Admit: let the next tasks of an account start, one round at a time, within every limit."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 from shared.core.admission import Turn, is_admissible, ready_count, turns
@@ -12,6 +13,7 @@ from shared.core.recovery import at_home
 from shared.core.unserved import is_unserved
 from shared.errors import CloudError, Transient, Unreachable
 from shared.log import log, reason_of
+from shared.models.account import Account
 from shared.models.farm import Orchestrator
 from shared.models.job import Job, JobRef
 from shared.models.task import LIMITS, PageSummary, TaskStatus, WaitingFor
@@ -21,6 +23,7 @@ from shared.services.ask import ask_to_scale
 from shared.services.place import place
 from shared.services.recall import make_room
 from shared.services.spending import spending
+from shared.tally import aside
 
 # So many attempts a message: one handler gives them to the scheduler well within the time it has.
 PLACED_TOGETHER = 50
@@ -37,23 +40,30 @@ class _Home(NamedTuple):
     choice: Choice
 
 
+class _Chunk(NamedTuple):
+    """Tasks of one page that were noted as placed, with the numbers of their attempts."""
+
+    page: int
+    attempts: dict[str, int]
+
+
 Homes = Mapping[JobRef, _Home]
 Pages = Mapping[JobRef, Sequence[PageSummary]]
 
 
 def admit(account_id: str, ports: Ports) -> None:
     """Run a round, and another when somebody asks meanwhile; when somebody else is at it, they will go round again."""
-    ports.accounts.account(account_id)  # no lease is left behind for an account that is not there
+    account = ports.accounts.account(account_id)  # no lease is left behind where there is none
     mine = ports.admission.begin(account_id, ports.now())
     if mine is None:
         return
     try:
         for _ in range(_ROUNDS):
-            mine = _round(mine, ports)
+            mine = _round(mine, account, ports)
             following = ports.admission.finish(mine, ports.now())
             if following is None:
                 return
-            mine = following
+            mine, account = following, ports.accounts.account(account_id)
     except BaseException:
         ports.admission.release(mine)
         raise
@@ -61,9 +71,8 @@ def admit(account_id: str, ports: Ports) -> None:
     ports.bus.publish("admit", [{"account_id": account_id}])
 
 
-def _round(mine: Round, ports: Ports) -> Round:
+def _round(mine: Round, account: Account, ports: Ports) -> Round:
     """Start what may start, in time; tell the others why they wait."""
-    account = ports.accounts.account(mine.account_id)
     jobs = ports.jobs.jobs(JobRef(mine.account_id, job_id) for job_id in mine.job_ids)
     strike(mine.account_id, [job.job_id for job in jobs if job.is_ended], ports)
     jobs = [job for job in jobs if not job.is_ended]
@@ -91,7 +100,7 @@ def _round(mine: Round, ports: Ports) -> Round:
             # An attempt that ended before this note called for nobody: look once more, and again when those who asked
             # a moment ago have forgotten what they heard.
             ports.bus.publish("admit", [{"account_id": mine.account_id}])
-            return _round(mine, ports)
+            return _round(mine, ports.accounts.account(mine.account_id), ports)
     if faults:
         raise faults[0]
     return mine
@@ -139,9 +148,7 @@ def _take_turns(
     for turn in found:
         ref = turn.job.ref
         try:
-            if turn.quota and ref in homes:
-                turn = replace(turn, job=_at_home(turn.job, homes[ref], ports))
-            placed_count += _start(turn, pages[ref], mine.until, ports)
+            placed_count += _start(turn, homes.get(ref), pages[ref], mine.until, ports)
         except Unreachable:
             raise
         except Exception as error:  # noqa: BLE001  logged, and tried again
@@ -154,30 +161,42 @@ def _take_turns(
     return placed_count, faults
 
 
-def _start(turn: Turn, summaries: Sequence[PageSummary], until: datetime, ports: Ports) -> int:
+def _start(
+    turn: Turn,
+    home: _Home | None,
+    summaries: Sequence[PageSummary],
+    until: datetime,
+    ports: Ports,
+) -> int:
     """Give as many tasks of one job to the scheduler as its turn allows, before `until`; returns how many."""
-    job = turn.job
+    job = _told(turn, home, ports)
     if turn.quota and not job.orchestrator_id:
         return 0
-    if turn.quota < turn.ready_count:
-        _note(job, turn.waiting_for, turn.note, ports)
-    elif job.waiting_for in LIMITS or job.waiting_for is WaitingFor.ADMISSION:
-        _note(job, WaitingFor.SCHEDULER, _WITH_SCHEDULER, ports)
-    left = turn.quota
-    chunks: list[tuple[int, dict[str, int]]] = []
-    try:
-        for summary in summaries:
-            if left and summary.ready_count > 0:
-                taken = _take(job.ref, summary.number, left, until, ports)
-                left -= len(taken)
-                items = list(taken.items())
-                chunks += [
-                    (summary.number, dict(items[start : start + PLACED_TOGETHER]))
-                    for start in range(0, len(items), PLACED_TOGETHER)
-                ]
-    finally:  # what is noted as placed no other round takes up
-        _hand_over(job, chunks, ports)
-    return turn.quota - left
+    chunks = _chunks(job.ref, summaries, turn.quota, until, ports)
+    first = next(chunks, None)
+    if first is None:
+        return 0
+    others: list[_Chunk] = []
+    with aside(partial(_place_here, job, first, ports)):  # the first frames wait for no others
+        try:
+            for chunk in chunks:
+                others.append(chunk)  # noqa: PERF402  what was noted as placed is kept when the next fails
+        finally:
+            _send(job, others, ports)
+    ask_to_scale(job.orchestrator_id, ports)
+    return sum(len(chunk.attempts) for chunk in [first, *others])
+
+
+def _chunks(
+    ref: JobRef, summaries: Sequence[PageSummary], most: int, until: datetime, ports: Ports
+) -> Iterator[_Chunk]:
+    """Note the next ready tasks of a job as placed, page by page; no other round takes up what is noted."""
+    for summary in summaries:
+        if most and summary.ready_count > 0:
+            taken = list(_take(ref, summary.number, most, until, ports).items())
+            most -= len(taken)
+            for start in range(0, len(taken), PLACED_TOGETHER):
+                yield _Chunk(summary.number, dict(taken[start : start + PLACED_TOGETHER]))
 
 
 def _tell_those_without_a_turn(
@@ -207,58 +226,73 @@ def _take(ref: JobRef, number: int, most: int, until: datetime, ports: Ports) ->
     return {}
 
 
-def _hand_over(job: Job, chunks: Sequence[tuple[int, dict[str, int]]], ports: Ports) -> None:
-    """Send the later chunks as messages, and carry out the first here: it saves the first frames a trip."""
+def _place_here(job: Job, chunk: _Chunk, ports: Ports) -> None:
+    """Give a chunk to the scheduler without a message: it saves the first frames a trip."""
+    try:
+        place(job.ref, chunk.page, chunk.attempts, ports)
+    except CloudError as error:
+        # They are noted as placed: the next round passes them over, a message of their own does not.
+        log("WARNING", "placed by message", job_id=job.job_id, reason=str(error))
+        _send(job, [chunk], ports)
+
+
+def _send(job: Job, chunks: Sequence[_Chunk], ports: Ports) -> None:
+    """Have each chunk given to the scheduler by a message of its own."""
     messages = [
         {
             "account_id": job.account_id,
             "job_id": job.job_id,
-            "page": page,
-            "attempts": attempts,
-            "is_last": index == len(chunks) - 1,
+            "page": chunk.page,
+            "attempts": chunk.attempts,
+            "is_last": chunk is chunks[-1],
         }
-        for index, (page, attempts) in enumerate(chunks)
+        for chunk in chunks
     ]
-    if messages[1:]:
-        ports.bus.publish("place", messages[1:])
-    if chunks:
-        try:
-            place(job.ref, chunks[0][0], chunks[0][1], ports)
-        except CloudError as error:
-            # They are noted as placed: the next round passes them over, a message of their own does not.
-            log("WARNING", "placed by message", job_id=job.job_id, reason=str(error))
-            ports.bus.publish("place", messages[:1])
-        ask_to_scale(job.orchestrator_id, ports)
+    if messages:
+        ports.bus.publish("place", messages)
 
 
-def _at_home(job: Job, home: _Home, ports: Ports) -> Job:
-    """Return the job with the orchestrator where it runs; as it is where there is none for it."""
-    orchestrator, choice = home
-    if orchestrator is None:
+def _told(turn: Turn, home: _Home | None, ports: Ports) -> Job:
+    """Say on a job, in one write, where it runs and what some of it still waits for; returns it as it is then."""
+    job = turn.job
+    reason, note = job.waiting_for, job.waiting_note
+    if turn.quota < turn.ready_count:
+        reason, note = turn.waiting_for, turn.note
+    elif reason in LIMITS or reason is WaitingFor.ADMISSION:
+        reason, note = WaitingFor.SCHEDULER, _WITH_SCHEDULER
+    chosen = home.orchestrator if home and turn.quota else None
+    if not chosen and (reason, note) == (job.waiting_for, job.waiting_note):
         return job
+    why = _why(job, home) if home and chosen else {}
+
+    def told(now: Job) -> Job:
+        # An edit since may ask for what this one does not have: the next round chooses anew.
+        is_same = (now.instance_type, now.is_preemptible) == (
+            job.instance_type,
+            job.is_preemptible,
+        )
+        if chosen and is_same and not now.orchestrator_id:
+            now = replace(at_home(now, chosen), placement=why)
+        if turn.quota and not now.orchestrator_id:
+            return now
+        return replace(now, waiting_for=reason, waiting_note=note)
+
+    return ports.jobs.change_job(job.ref, told)
+
+
+def _why(job: Job, home: _Home) -> dict[str, Any]:
+    """Return what speaks for a job's home, and log it."""
+    choice = home.choice
     why: dict[str, Any] = {"scores": choice.scores, "weights": asdict(choice.weights)}
     log(
         "INFO",
         "job placed",
         account_id=job.account_id,
         job_id=job.job_id,
-        orchestrator_id=orchestrator.orchestrator_id,
+        orchestrator_id=choice.orchestrator_id,
         **why,
     )
-
-    def with_home(now: Job) -> Job:
-        # An edit since may ask for what this one does not have: the next round chooses anew.
-        is_other = (now.instance_type, now.is_preemptible) != (
-            job.instance_type,
-            job.is_preemptible,
-        )
-        return (
-            now
-            if now.orchestrator_id or is_other
-            else replace(at_home(now, orchestrator), placement=why)
-        )
-
-    return ports.jobs.change_job(job.ref, with_home)
+    return why
 
 
 def _note(job: Job, reason: WaitingFor, note: str, ports: Ports) -> None:

@@ -76,7 +76,7 @@ Answer = TypeVar("Answer")
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 CALL_S = 20.0
 _TOGETHER = 24
-_COMMITS_AT_ONCE = 3
+_COMMITS_AT_ONCE = 2
 _REMEMBERED_PATHS = 4096
 _REFUSALS = (AlreadyExists, FailedPrecondition, NotFound)
 # A commit that is sent again may have been carried out: every guarded write here is refused the second time, and its

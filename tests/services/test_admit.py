@@ -115,14 +115,15 @@ def test_a_round_that_is_held_up_starts_nothing_beside_the_one_that_comes_after(
 
 
 def test_many_attempts_are_handed_over_in_parts(farm: Farm) -> None:
-    farm.limit(1000)
+    farm.limit(0)
     count = 2 * PLACED_TOGETHER + 20
     ref = farm.submit(count)
-    # The first part of each round goes at once; the second round is that of the second page.
-    assert len(farm.placed(ref)) == PLACED_TOGETHER + 20
+    farm.limit(1000)
+    farm.push("admit")
+    assert len(farm.placed(ref)) == PLACED_TOGETHER  # the first part of a round goes at once
     parts = [message for topic, message in farm.published() if topic == "place"]
-    assert [len(each["attempts"]) for each in parts] == [PLACED_TOGETHER]
-    assert [each["is_last"] for each in parts] == [True]
+    assert [len(each["attempts"]) for each in parts] == [PLACED_TOGETHER, 20]
+    assert [each["is_last"] for each in parts] == [False, True]
     for each in parts:
         farm.push("place", **each)
     assert len(farm.placed(ref)) == count
