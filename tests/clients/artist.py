@@ -215,18 +215,24 @@ class Artist:
         Raises: AssertionError unless it is accepted as it must be.
         """
         order = self.order(commands, **named)
-        done = self.drive("submit", order)
-        for _ in range(MOST_AGAIN):
-            if done.code == 0 or not self._failed_by_itself(done):
-                break
-            done = self.drive("submit", order)
-        told = done.told()
+        told = _until(
+            lambda done: done.code == 0 or not self._failed_by_itself(done),
+            lambda: self.drive("submit", order),
+        ).told()
         assert told["code"] == 201, told
         answer = told["answer"]
         assert answer["uri"] == f"/jobs/{answer['jobid']}"
         assert answer["status"] == "success" and answer["body"] == "job submitted."
         assert len(answer["jobid"]) >= 5
         return JobRef(self.farm.account_id, answer["jobid"])
+
+    def upload(self, paths: list[str]) -> Finished:
+        """Upload files by the command line, again where the client fails by itself."""
+        words = paths if self.is_at_least("8.0") else ["--paths", *paths]
+        return _until(
+            lambda done: not self._failed_by_itself(done),  # it may end with 0 all the same
+            lambda: self.conductor(*self.uploader, *words),
+        )
 
     def _failed_by_itself(self, done: Finished) -> bool:
         """Tell whether a client has met a race of its own threads, as these do on a busy machine.
@@ -238,3 +244,12 @@ class Artist:
         if self.version == "5.1.1":
             return "not in the store" in done.said
         return "must be of type str or bytes, not <class 'dict'>" in done.said
+
+
+def _until(is_well: Callable[[Finished], bool], run: Callable[[], Finished]) -> Finished:
+    done = run()
+    for _ in range(MOST_AGAIN):
+        if is_well(done):
+            break
+        done = run()
+    return done

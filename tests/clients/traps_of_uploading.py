@@ -127,9 +127,8 @@ def an_upload_that_the_daemon_cannot_make(artist: Artist) -> None:
         enforced_md5s={path: md5_of(promised)},
     )
     with artist.daemon(*artist.uploader):
-        artist.wait("the job says why it waits", lambda: artist.farm.job(ref).upload.reason)
-    job = artist.farm.job(ref)
-    assert path in job.upload.reason and not job.is_ended
+        artist.wait("the job says why", lambda: path in artist.farm.job(ref).upload.reason)
+    assert not artist.farm.job(ref).is_ended
     assert {task.status for task in artist.farm.tasks(ref)} <= {T.PENDING, T.HOLDING}
     assert not holds(artist, promised)
 

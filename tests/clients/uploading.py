@@ -129,8 +129,8 @@ def upload_by_command_line(artist: Artist) -> None:
     """Files go up without a job and without a project; a job that uses them later uploads nothing."""
     contents = {"a.tx": unique(), "with space.tx": unique(), "empty.tx": b""}
     paths = artist.write(contents)
-    words = paths if artist.is_at_least("8.0") else ["--paths", *paths]
-    assert artist.conductor(*artist.uploader, *words).code == 0
+    done = artist.upload(paths)
+    assert done.code == 0, done.said
     assert holds(artist, *contents.values()), artist.tap.story()
     before = len(to_upload(artist))
     artist.submit(["true"], upload_paths=paths)
