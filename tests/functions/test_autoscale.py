@@ -545,24 +545,35 @@ def test_a_tick_that_cannot_remember_what_it_learnt_scales_all_the_same(
     assert farm.size() > 0
 
 
-def test_a_pool_that_was_out_of_stock_is_tried_with_one_machine_and_works_again_once_it_joins(
-    farm: Farm,
-) -> None:
+def probe_of_a_pool_out_of_stock(farm: Farm) -> Sequence[str]:
+    """Let the first zone run out of machines and have some again, and a minute pass; returns what it is tried with."""
     farm.order_fault("compute", kind="stockout", zone="us-central1-a")
     farm.submit(3, works_s=PATIENCE_S)
     farm.ticks_until(lambda: farm.size(B) == 3 and farm.size(A) == 0)
-    requests.delete(f"{farm.stack.url('compute')}/faults", timeout=10).raise_for_status()
+    found = f"{farm.stack.url('compute')}/faults"
+    requests.delete(found, params={"kind": "stockout"}, timeout=10).raise_for_status()
     farm.submit(4, works_s=PATIENCE_S)
     farm.run()
     assert farm.size(A) == 0  # it is still open: the others serve what waits
     farm.submit(4, works_s=PATIENCE_S)
     probed = farm.run(seconds=61)
     (probe,) = [each for each in probed.decisions if each.pool == A]
-    assert len(probe.grow) == 1
     assert "to find out whether it works again (stock_out)" in probe.reason
+    return probe.grow
+
+
+def test_a_pool_that_was_out_of_stock_is_tried_with_one_machine_and_no_other_till_it_joins(
+    farm: Farm,
+) -> None:
+    farm.order_fault("compute", kind="dead_boot", zone="us-central1-a")
+    assert len(probe_of_a_pool_out_of_stock(farm)) == 1
     farm.submit(4, works_s=PATIENCE_S)
     assert not [each for each in farm.run(seconds=62).decisions if each.pool == A and each.grow]
-    until(lambda: any(node.name in probe.grow and node.is_up for node in farm.scheduler.nodes()))
+
+
+def test_a_pool_that_was_out_of_stock_works_again_once_its_probe_joins(farm: Farm) -> None:
+    (name,) = probe_of_a_pool_out_of_stock(farm)
+    until(lambda: any(node.name == name and node.is_up for node in farm.scheduler.nodes()))
     farm.submit(4, works_s=PATIENCE_S)
     healed = farm.run(seconds=63)
     (breaker,) = farm.orchestrator.breakers
