@@ -550,8 +550,7 @@ def probe_of_a_pool_out_of_stock(farm: Farm) -> Sequence[str]:
     farm.order_fault("compute", kind="stockout", zone="us-central1-a")
     farm.submit(3, works_s=PATIENCE_S)
     farm.ticks_until(lambda: farm.size(B) == 3 and farm.size(A) == 0)
-    found = f"{farm.stack.url('compute')}/faults"
-    requests.delete(found, params={"kind": "stockout"}, timeout=10).raise_for_status()
+    clear_faults(farm, "compute", kind="stockout")
     farm.submit(4, works_s=PATIENCE_S)
     farm.run()
     assert farm.size(A) == 0  # it is still open: the others serve what waits
@@ -689,8 +688,10 @@ def keep_from_joining(farm: Farm) -> None:
     farm.order_fault("nomad", status=503, calls=1_000_000, path="^/v1/client/register")
 
 
-def clear_faults(farm: Farm, name: str) -> None:
-    requests.delete(f"{farm.stack.url(name)}/faults", timeout=10).raise_for_status()
+def clear_faults(farm: Farm, name: str, *, kind: str = "") -> None:
+    """Take back the faults of one kind that were ordered, or all."""
+    url = f"{farm.stack.url(name)}/faults"
+    requests.delete(url, params={"kind": kind}, timeout=10).raise_for_status()
 
 
 def join(farm: Farm) -> None:

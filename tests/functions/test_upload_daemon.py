@@ -554,7 +554,9 @@ def test_of_an_old_daemons_traceback_the_last_error_is_shown(studio: Studio) -> 
     headers = studio.headers | {"Content-Type": "application/json"}
     body = text.encode("latin-1")
     studio.web.post(f"/uploads/{job_id}/fail", headers=headers, data=body)
-    assert job_of(studio, job_id).waiting_note.startswith(f"MD5 of {WOOD} é; ")
+    assert job_of(studio, job_id).waiting_note == (
+        f"MD5 of {WOOD} é; waits for an upload daemon without a location (2 files)"
+    )
 
 
 @pytest.mark.parametrize("action", ["retry_sync", "retry"])
